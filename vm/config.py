@@ -1,0 +1,77 @@
+"""Frozen settings: what each role may look at and write, and how the chain works.
+
+The defaults are the budgets VideoMind was published with (paper section 4, `videomind/eval/infer_auto.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+PATCH_SIZE = 14  # pixels, a side of one vision patch
+MERGE_SIZE = 2  # patches, a side of what becomes one token
+TEMPORAL_PATCH_SIZE = 2  # frames in one vision patch
+PIXEL_FACTOR = PATCH_SIZE * MERGE_SIZE  # frame sides are multiples of this
+TOKEN_PIXELS = PIXEL_FACTOR**2
+
+
+@dataclass(frozen=True)
+class RoleSettings:
+    """What one role is shown and how much it may write.
+
+    `frame_rate` in frames per second, `min_pixels` and `max_pixels` per frame, `max_new_tokens` in tokens.
+    `prompt` is a template with one `{}` for the question or query; the answerer needs none.
+    """
+
+    frame_rate: float
+    max_frames: int
+    min_pixels: int
+    max_pixels: int
+    max_new_tokens: int = 256
+    prompt: str = "{}"
+
+    def __post_init__(self) -> None:
+        if not (self.frame_rate > 0 and self.max_frames >= TEMPORAL_PATCH_SIZE and self.max_new_tokens >= 1):
+            raise ValueError("frame_rate, max_frames (at least 2) and max_new_tokens must be positive")
+        if not TOKEN_PIXELS <= self.min_pixels <= self.max_pixels:
+            raise ValueError(f"pixel limits must satisfy {TOKEN_PIXELS} ≤ min_pixels ≤ max_pixels")
+
+
+def _published(frame_rate: float, max_frames: int, min_tokens: int, max_tokens: int) -> RoleSettings:
+    return RoleSettings(frame_rate, max_frames, min_tokens * TOKEN_PIXELS, max_tokens * TOKEN_PIXELS)
+
+
+PUBLISHED_ROLES: Mapping[str, RoleSettings] = MappingProxyType(
+    {
+        "planner": _published(frame_rate=1.0, max_frames=100, min_tokens=36, max_tokens=64),
+        "grounder": _published(frame_rate=1.0, max_frames=150, min_tokens=36, max_tokens=64),
+        "verifier": _published(frame_rate=2.0, max_frames=64, min_tokens=36, max_tokens=64),
+        "answerer": _published(frame_rate=2.0, max_frames=32, min_tokens=128, max_tokens=256),
+    }
+)
+
+
+@dataclass(frozen=True)
+class ChainSettings:
+    """How a question is worked on. Times in seconds.
+
+    `window` None grounds any video in one pass, as published; else videos longer than `long_video`
+    are grounded window by window. `reuse_bytes` bounds what an open video keeps for later questions.
+    """
+
+    candidates: int = 5
+    nms_iou: float = 0.75
+    min_verified_seconds: float = 2.0
+    widen_fraction: float = 0.5
+    min_answer_seconds: float = 32.0
+    long_video: float = 600.0
+    window: float | None = 150.0
+    window_overlap: float = 25.0
+    reuse_bytes: int = 2 * 2**30
+
+    def __post_init__(self) -> None:
+        if self.window is not None and not 0 <= self.window_overlap < self.window:
+            raise ValueError("a window must be longer than its overlap")
+        if self.min_answer_seconds < 0 or self.candidates < 1:
+            raise ValueError("min_answer_seconds must not be negative, candidates at least 1")

@@ -1,0 +1,283 @@
+"""One Qwen2-VL base in memory and any number of adapters on it. Knows no video and no prompt texts.
+
+Adapters are switched, never copied: `with backbone.acting_as("grounder"): …`. Everything the roles do
+with the model goes through four calls: `encode` frames, `read` tokens, `next_token_scores`, `generate`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from peft import LoraConfig, inject_adapter_in_model
+from peft.tuners.lora import LoraLayer
+from torch import Tensor
+from transformers import AttentionInterface, Qwen2VLConfig, Qwen2VLForConditionalGeneration
+
+from vm.errors import CheckpointError, MissingRole, TensorMismatch
+from vm.model import vision
+from vm.model.checkpoint import (
+    ADAPTER_FILE,
+    DECODER_FILE,
+    Checkpoint,
+    read_json,
+    read_tensors,
+    rename,
+    stored_shape,
+    weight_files,
+)
+from vm.model.key_values import ATTENTION, KeyValues, packed_attention
+from vm.model.timestamp_decoder import TimestampDecoder
+
+AttentionInterface.register(ATTENTION, packed_attention)
+
+_EMBEDDING = "model.language_model.embed_tokens.weight"
+_HEAD = "lm_head.weight"
+
+
+@dataclass(frozen=True)
+class Passage:
+    """Tokens for the model to read after what a sequence's `past` holds.
+
+    Attributes:
+        past: the sequence's keys and values so far; extended by reading.
+        ids: (n,) int64.
+        positions: (3, n) int64.
+        features: (k, hidden) vision features, to stand at the k places in `ids` of the video token.
+    """
+
+    past: KeyValues
+    ids: Tensor
+    positions: Tensor
+    features: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Generation:
+    """Greedily chosen tokens (end of sequence left out), and the state each was chosen from, (n, hidden)."""
+
+    ids: list[int]
+    states: Tensor
+
+
+class Backbone:
+    """The base, its adapters and the timestamp decoder, ready to run.
+
+    Args:
+        checkpoint: from `open_checkpoint`.
+        device, dtype: where and as what the weights are held. The timestamp decoder, small and
+            sensitive, is always float32.
+
+    Raises:
+        TensorMismatch, UnsafeWeights, CheckpointError: see `vm.errors`.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype) -> None:
+        self.device, self.dtype = device, dtype
+        self._model = _load_base(checkpoint, device, dtype)
+        language_model = self._model.model.language_model
+        # The roles want states before the last norm; it is applied where tokens are predicted.
+        self._norm, language_model.norm = language_model.norm, torch.nn.Identity()
+        embedding = language_model.embed_tokens.weight
+        self._bare = (embedding, self._model.lm_head.weight)
+        self._heads: dict[str, tuple[Tensor, Tensor]] = {}
+        for role in checkpoint.adapters:
+            self._heads[role] = self._load_adapter(checkpoint, role)
+        self._lora_layers = [module for module in self._model.modules() if isinstance(module, LoraLayer)]
+        self._video_id = int(checkpoint.base_config["video_token_id"])
+        self.eos_ids = _end_of_sequence_ids(checkpoint)
+        self.decoder = _load_decoder(checkpoint, device) if "grounder" in self._heads else None
+        self._activate(None)
+        self._model.requires_grad_(False).eval()
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """The roles that have an adapter."""
+        return tuple(self._heads)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of weights in memory."""
+        heads = {id(w): w for pair in self._heads.values() for w in pair}
+        shared = {id(p): p for p in self._model.parameters()}
+        decoder = list(self.decoder.parameters()) if self.decoder else []
+        return sum(weight.nbytes for weight in [*(heads | shared).values(), *decoder])
+
+    @contextmanager
+    def acting_as(self, role: str | None) -> Iterator[None]:
+        """Run as `role`; None is the bare base. What was active before is restored, come what may.
+
+        Raises:
+            MissingRole: the checkpoint has no such adapter.
+        """
+        if role is not None and role not in self._heads:
+            raise MissingRole(f"the checkpoint has no {role}; it has {', '.join(self._heads) or 'no adapter'}")
+        before = self._role
+        self._activate(role)
+        try:
+            yield
+        finally:
+            self._activate(before)
+
+    def _activate(self, role: str | None) -> None:
+        self._role = role
+        self._embedding, self._head = self._bare if role is None else self._heads[role]
+        for layer in self._lora_layers:
+            layer.enable_adapters(role is not None)
+            if role is not None:
+                layer.set_adapter(role, inference_mode=True)
+
+    @torch.inference_mode()
+    def encode(self, patches: Tensor, rows: int, columns: int) -> Tensor:
+        """Vision features of (T, H·W, 1176) patches: (T, H·W / 4, hidden). The same for every role."""
+        return vision.encode(self._model.model.visual, patches.to(self.device, self.dtype), rows, columns)
+
+    @torch.inference_mode()
+    def read(self, passages: Sequence[Passage]) -> list[Tensor]:
+        """Let the model read several passages at once, each after its own past.
+
+        Returns:
+            per passage its hidden states before the last norm, (n, hidden).
+        """
+        embedded = torch.cat([self._embed(passage) for passage in passages])
+        positions = torch.cat([passage.positions for passage in passages], dim=1).to(self.device)
+        counts = [len(passage.ids) for passage in passages]
+        states = self._model.model.language_model(
+            inputs_embeds=embedded[None],
+            position_ids=positions[:, None],
+            attention_mask={"full_attention": None},  # given, so that none is made
+            use_cache=False,
+            sequences=[(passage.past, count) for passage, count in zip(passages, counts, strict=True)],
+        ).last_hidden_state[0]
+        for passage, count in zip(passages, counts, strict=True):
+            passage.past.advance(count)
+        return list(states.split(counts))
+
+    def _embed(self, passage: Passage) -> Tensor:
+        ids = passage.ids.to(self.device)
+        embedded = torch.nn.functional.embedding(ids, self._embedding)
+        if passage.features is not None:
+            embedded[ids == self._video_id] = passage.features.to(embedded)
+        return embedded
+
+    @torch.inference_mode()
+    def next_token_logits(self, states: Tensor) -> Tensor:
+        """(n, vocabulary) in float32, for (n, hidden) states before the last norm."""
+        return torch.nn.functional.linear(self._norm(states), self._head).float()
+
+    @torch.inference_mode()
+    def generate(self, past: KeyValues, state: Tensor, position: int, limit: int) -> Generation:
+        """Continue greedily until an end-of-sequence token or `limit` tokens.
+
+        Args:
+            state: (hidden,) the state of the last token read.
+            position: the rotary position of the first new token.
+        """
+        ids: list[int] = []
+        states: list[Tensor] = []
+        for step in range(limit):
+            chosen = int(self.next_token_logits(state[None]).argmax())
+            if chosen in self.eos_ids:
+                break
+            ids.append(chosen)
+            states.append(state)
+            if len(ids) < limit:
+                place = torch.full((3, 1), position + step)
+                state = self.read([Passage(past, torch.tensor([chosen]), place)])[0][0]
+        return Generation(ids, torch.stack(states) if states else state.new_empty(0, state.shape[-1]))
+
+    def _load_adapter(self, checkpoint: Checkpoint, role: str) -> tuple[Tensor, Tensor]:
+        """Put a role's LoRA layers in place; its embeddings and head, the base's where it has none."""
+        folder = checkpoint.adapters[role]
+        config = _lora_config(read_json(folder / "adapter_config.json"), f"{folder / 'adapter_config.json'}")
+        before = {name for name, _ in self._model.named_parameters()}
+        try:
+            inject_adapter_in_model(config, self._model, role, low_cpu_mem_usage=True)
+        except ValueError as error:
+            raise CheckpointError(f"{folder / 'adapter_config.json'}: {error}") from error
+        ours = {n: p.shape for n, p in self._model.named_parameters() if n not in before and f".{role}." in n}
+        stored = {name.replace(f".{role}.", "."): name for name in ours}
+        shapes = {name: ours[full] for name, full in stored.items()}
+        heads = {_EMBEDDING: self._bare[0].shape, _HEAD: self._bare[1].shape}
+        tensors = read_tensors(
+            [folder / ADAPTER_FILE], {**shapes, **heads}, self.dtype, self.device, optional=frozenset(heads)
+        )
+        self._model.load_state_dict({full: tensors[name] for name, full in stored.items()}, strict=False, assign=True)
+        return tensors.get(_EMBEDDING, self._bare[0]), tensors.get(_HEAD, self._bare[1])
+
+
+def _load_base(checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype) -> Any:
+    """The base with its weights in place, each read once and straight into `dtype` and `device`."""
+    try:
+        config = Qwen2VLConfig.from_dict(dict(checkpoint.base_config))
+        config._attn_implementation = ATTENTION
+        with torch.device("meta"):
+            model = Qwen2VLForConditionalGeneration(config)
+    except (ValueError, TypeError, KeyError, ZeroDivisionError) as error:
+        raise CheckpointError(f"{checkpoint.base / 'config.json'} describes no Qwen2-VL: {error}") from error
+    tied = frozenset([_HEAD]) if config.tie_word_embeddings else frozenset()
+    shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
+    tensors = read_tensors(weight_files(checkpoint.base), shapes, dtype, device, optional=tied)
+    if tied:
+        tensors[_HEAD] = tensors[_EMBEDDING]
+    model.load_state_dict(tensors, assign=True)
+    _restore_buffers(model, device)
+    return model
+
+
+def _restore_buffers(model: Any, device: torch.device) -> None:
+    """Rotary frequencies are computed, not stored; on the meta device they were left empty."""
+    for owner in (model.model.language_model, model.model.visual):
+        name = "rotary_emb" if hasattr(owner, "rotary_emb") else "rotary_pos_emb"
+        rotary = getattr(owner, name)
+        setattr(owner, name, type(rotary)(rotary.config).to(device))
+
+
+def _lora_config(given: Mapping[str, Any], where: str) -> LoraConfig:
+    """The published adapter's settings under today's module names."""
+    if given.get("peft_type") != "LORA" or given.get("use_dora") or given.get("bias", "none") != "none":
+        raise CheckpointError(f"{where}: only plain LoRA adapters are run")
+    targets = given.get("target_modules")
+    if not isinstance(targets, list) or not all(isinstance(target, str) for target in targets):
+        raise CheckpointError(f"{where}: target_modules must be a list of module names")
+    try:
+        return LoraConfig(
+            r=int(given["r"]),
+            lora_alpha=given["lora_alpha"],
+            target_modules=[rename(target) for target in targets],
+            use_rslora=bool(given.get("use_rslora", False)),
+            rank_pattern={rename(k): v for k, v in (given.get("rank_pattern") or {}).items()},
+            alpha_pattern={rename(k): v for k, v in (given.get("alpha_pattern") or {}).items()},
+        )
+    except (KeyError, ValueError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{where}: {error}") from error
+
+
+def _load_decoder(checkpoint: Checkpoint, device: torch.device) -> TimestampDecoder:
+    path = checkpoint.folder / DECODER_FILE
+    dims, hidden = stored_shape(path, "vis_proj.1.weight")[:2]
+    if hidden != checkpoint_width(checkpoint):
+        raise TensorMismatch(
+            f"{path}: vis_proj.1.weight reads states of width {hidden}, the base's are {checkpoint_width(checkpoint)} wide"
+        )
+    with torch.device("meta"):
+        decoder = TimestampDecoder(hidden, dims, str(checkpoint.base_config.get("hidden_act", "silu")))
+    shapes = {name: tensor.shape for name, tensor in decoder.state_dict().items()}
+    decoder.load_state_dict(read_tensors([path], shapes, torch.float32, device), assign=True)
+    return decoder.requires_grad_(False).eval()
+
+
+def checkpoint_width(checkpoint: Checkpoint) -> int:
+    """Width of the base's hidden states; newer configs nest it."""
+    config = checkpoint.base_config
+    return int(config.get("text_config", config).get("hidden_size", 0))
+
+
+def _end_of_sequence_ids(checkpoint: Checkpoint) -> frozenset[int]:
+    path = checkpoint.folder / "generation_config.json"
+    given = read_json(path) if path.is_file() else checkpoint.base_config
+    ids = given.get("eos_token_id")
+    return frozenset(ids if isinstance(ids, list) else [ids])

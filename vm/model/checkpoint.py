@@ -1,0 +1,232 @@
+"""Checkpoint folders to tensors and settings. The only place that knows weight names other than ours.
+
+A base is a Qwen2-VL folder as transformers 4.45 or 5 writes it. A checkpoint is a folder in the layout
+VideoMind is published in: `config.json`, tokenizer files, `roles.json`, one adapter folder per role,
+and the timestamp decoder in `pytorch_model.safetensors`. Only safetensors and JSON are ever read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from vm.errors import CheckpointError, CheckpointNotFound, TensorMismatch, UnknownModelType, UnsafeWeights
+from vm.prompts import ROLES_FILE, RoleBook, load_role_book
+
+BASE_MODEL_TYPE = "qwen2_vl"
+CHECKPOINT_MODEL_TYPE = "agent_qwen2_vl"
+DECODER_FILE = "pytorch_model.safetensors"
+ADAPTER_FILE = "adapter_model.safetensors"
+ROLES = ("planner", "grounder", "verifier", "answerer")
+
+# Published names (left) to the names of today's transformers (right), applied in order.
+RENAMES = (
+    (re.compile(r"^base_model\.model\."), ""),
+    (re.compile(r"^visual\."), "model.visual."),
+    (re.compile(r"^model\.(?=(layers|embed_tokens|norm)(\.|$))"), "model.language_model."),
+)
+
+# One read touches at most this much of a file at a time, so that loading needs little beside the weights.
+_CHUNK_BYTES = 32 * 2**20
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint found, read and checked, but for its tensors.
+
+    `adapters` maps each role that has one to its folder; `fingerprint` is the sha256 over all
+    weights and `roles.json`, in hexadecimal.
+    """
+
+    folder: Path
+    base: Path
+    config: Mapping[str, Any]
+    base_config: Mapping[str, Any]
+    book: RoleBook
+    adapters: Mapping[str, Path]
+    fingerprint: str
+
+
+def open_checkpoint(folder: str | Path, base: str | Path | None = None) -> Checkpoint:
+    """Find a checkpoint's parts and its base.
+
+    Args:
+        folder: the checkpoint.
+        base: the base's folder or its name on the hub. Without it the base is looked for beside
+            the checkpoint, and then on the hub.
+
+    Raises:
+        CheckpointNotFound, UnknownModelType, UnsafeWeights, InvalidRoles: see `vm.errors`.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise CheckpointNotFound(f"{folder} is not a folder: give the folder of a VideoMind checkpoint")
+    config = _read_config(folder, CHECKPOINT_MODEL_TYPE)
+    base_folder = find_base(folder, config, base)
+    base_config = _read_config(base_folder, BASE_MODEL_TYPE)
+    adapters = {role: folder / role for role in ROLES if (folder / role).is_dir()}
+    weights = [*weight_files(base_folder), *(_weights_in(path, ADAPTER_FILE) for path in adapters.values())]
+    if "grounder" in adapters:
+        weights.append(_weights_in(folder, DECODER_FILE))
+    book = load_role_book(folder)
+    fingerprint = _fingerprint([*weights, folder / ROLES_FILE])
+    return Checkpoint(folder, base_folder, config, base_config, book, adapters, fingerprint)
+
+
+def find_base(folder: Path, config: Mapping[str, Any], base: str | Path | None) -> Path:
+    """The base's folder: as given, or beside the checkpoint, or fetched from the hub by its name."""
+    if base is not None and Path(base).is_dir():
+        return Path(base)
+    published = Path(str(config.get("base_model_path", ""))).name
+    if base is None:
+        for candidate in (folder / "base", folder.parent / "base", folder.parent / published):
+            if (candidate / "config.json").is_file():
+                return candidate
+    name = str(base) if base is not None else f"Qwen/{published}"
+    if not re.fullmatch(r"[\w.-]+/Qwen2-VL[\w.-]*", name):
+        raise CheckpointNotFound(
+            f"no base model for {folder}: {base or published!r} is neither a folder nor a Qwen2-VL on the hub; "
+            "give the base's folder with --base"
+        )
+    from vm.hub import fetch_base  # only here does loading need the network
+
+    return fetch_base(name)
+
+
+def _read_config(folder: Path, model_type: str) -> dict[str, Any]:
+    config = read_json(folder / "config.json")
+    found = config.get("model_type")
+    if found != model_type:
+        raise UnknownModelType(f"{folder / 'config.json'}: model_type is {found!r}, expected {model_type!r}")
+    return config
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a checkpoint. Raises: CheckpointNotFound, CheckpointError."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise CheckpointNotFound(f"{path} cannot be read ({error.strerror}): is the checkpoint complete?") from error
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path} is not JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path} must hold a JSON object")
+    return content
+
+
+def weight_files(base: Path) -> list[Path]:
+    """A base's safetensors files, as its index names them.
+
+    Raises:
+        UnsafeWeights: weights are there only as a pickle. CheckpointNotFound: there are none.
+    """
+    index = base / "model.safetensors.index.json"
+    if not index.is_file():
+        return [_weights_in(base, "model.safetensors")]
+    weight_map = read_json(index).get("weight_map")
+    if not isinstance(weight_map, dict) or not all(isinstance(name, str) for name in weight_map.values()):
+        raise CheckpointError(f"{index} has no weight_map from tensors to files")
+    return [_weights_in(base, Path(name).name) for name in sorted(set(weight_map.values()))]
+
+
+def _weights_in(folder: Path, name: str) -> Path:
+    path = folder / name
+    if path.is_file():
+        return path
+    pickles = [p.name for suffix in ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl") for p in folder.glob(suffix)]
+    if pickles:
+        raise UnsafeWeights(
+            f"{folder} has its weights only as a pickle ({', '.join(sorted(pickles))}), which can run code when "
+            f"read; convert it to {name}"
+        )
+    raise CheckpointNotFound(f"{path} is missing: is the checkpoint complete?")
+
+
+def _fingerprint(files: Iterable[Path]) -> str:
+    """Over file contents in a fixed order of roles, not over names or places."""
+    total = hashlib.sha256()
+    for path in files:
+        with path.open("rb") as file:
+            total.update(hashlib.file_digest(file, "sha256").digest())
+    return total.hexdigest()
+
+
+def rename(name: str) -> str:
+    """A published weight or module name as today's transformers has it."""
+    for pattern, replacement in RENAMES:
+        name = pattern.sub(replacement, name)
+    return name
+
+
+def read_tensors(
+    files: Iterable[Path],
+    shapes: Mapping[str, torch.Size],
+    dtype: torch.dtype,
+    device: torch.device,
+    optional: frozenset[str] = frozenset(),
+) -> dict[str, Tensor]:
+    """Exactly the tensors expected, in `dtype` on `device`, under today's names.
+
+    Args:
+        shapes: every expected name and its shape.
+        optional: names that may be missing.
+
+    Raises:
+        TensorMismatch: naming the file and the tensor that is missing, unexpected or wrongly shaped.
+        UnsafeWeights: a file is not safetensors.
+    """
+    tensors: dict[str, Tensor] = {}
+    files = list(files)
+    for path in files:
+        for published, shape in _stored_shapes(path).items():
+            name = rename(published)
+            if name not in shapes:
+                raise TensorMismatch(f"{path}: unexpected tensor {published}")
+            if tuple(shape) != tuple(shapes[name]):
+                raise TensorMismatch(
+                    f"{path}: tensor {published} has shape {tuple(shape)}, expected {tuple(shapes[name])}"
+                )
+            tensors[name] = _read_tensor(path, published, shape, dtype).to(device)
+    missing = sorted(set(shapes) - set(tensors) - optional)
+    if missing:
+        where = files[0].parent if len(files) > 1 else files[0]
+        raise TensorMismatch(f"{where}: missing tensor {missing[0]} ({len(missing)} missing in all)")
+    return tensors
+
+
+def stored_shape(path: Path, name: str) -> tuple[int, ...]:
+    """The shape of one tensor (today's name) in a file. Raises: TensorMismatch where it is missing."""
+    for published, shape in _stored_shapes(path).items():
+        if rename(published) == name:
+            return shape
+    raise TensorMismatch(f"{path}: missing tensor {name}")
+
+
+def _stored_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise UnsafeWeights(f"{path} is not a whole safetensors file ({error}); fetch it again") from error
+
+
+def _read_tensor(path: Path, name: str, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    """Opened anew for each stretch: pages of a mapped file count as resident until it is closed."""
+    tensor = torch.empty(shape, dtype=dtype)
+    if tensor.ndim == 0:
+        with safe_open(path, framework="pt") as file:
+            return file.get_tensor(name).to(dtype)
+    rows = max(1, _CHUNK_BYTES // max(1, tensor[:1].numel() * 4))
+    for start in range(0, len(tensor), rows):
+        with safe_open(path, framework="pt") as file:
+            tensor[start : start + rows] = file.get_slice(name)[start : start + rows]
+    return tensor

@@ -1,0 +1,42 @@
+"""Rotary positions as VideoMind's weights were trained with: those of transformers 4.45.
+
+Later releases compute others and fail on the verifier's prompts, so they are computed here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def rotary_positions(
+    ids: Sequence[int], token_grid: tuple[int, int, int], vision_start_id: int, video_id: int
+) -> Tensor:
+    """Positions in time, height and width of a prompt with one video.
+
+    Text counts on from the largest position used so far on any axis. The video's block of T·H·W
+    positions is laid over that many consecutive tokens from the first video token on, whatever
+    stands among them; what is left is text. Where no video token stands directly behind
+    `vision_start_id` the whole prompt is text.
+
+    Args:
+        ids: the prompt's tokens.
+        token_grid: (T, H, W) in tokens (merged patches).
+
+    Returns:
+        int64 (3, len(ids)).
+    """
+    length = len(ids)
+    if not _announces_video(ids, vision_start_id, video_id):
+        return torch.arange(length).expand(3, -1)
+    first = ids.index(video_id)
+    block = torch.cartesian_prod(*(torch.arange(side) for side in token_grid)).view(-1, 3).T + first
+    rest = torch.arange(length - first - block.shape[1]) + int(block.max()) + 1
+    return torch.cat((torch.arange(first).expand(3, -1), block, rest.expand(3, -1)), dim=1)
+
+
+def _announces_video(ids: Sequence[int], vision_start_id: int, video_id: int) -> bool:
+    start = ids.index(vision_start_id)
+    return ids[start + 1] == video_id
