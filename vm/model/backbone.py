@@ -87,7 +87,7 @@ class Backbone:
         for role in checkpoint.adapters:
             self._heads[role] = self._load_adapter(checkpoint, role)
         self._lora_layers = [module for module in self._model.modules() if isinstance(module, LoraLayer)]
-        self._video_id = int(checkpoint.base_config["video_token_id"])
+        self.video_id = int(checkpoint.base_config["video_token_id"])
         self.eos_ids = _end_of_sequence_ids(checkpoint)
         self.decoder = _load_decoder(checkpoint, device) if "grounder" in self._heads else None
         self._activate(None)
@@ -160,7 +160,7 @@ class Backbone:
         ids = passage.ids.to(self.device)
         embedded = torch.nn.functional.embedding(ids, self._embedding)
         if passage.features is not None:
-            embedded[ids == self._video_id] = passage.features.to(embedded)
+            embedded[ids == self.video_id] = passage.features.to(embedded)
         return embedded
 
     @torch.inference_mode()

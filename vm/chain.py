@@ -1,0 +1,151 @@
+"""The Chain-of-LoRA: plan, ground, verify, answer (paper section 3)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from vm.cast import Cast
+from vm.config import ChainSettings
+from vm.errors import QuestionError
+from vm.footage import Footage
+from vm.moments import Candidate, Moment, Span, rank_moments, suppress
+from vm.result import Answer, Mode, Plan, Result, Step
+from vm.roles.answerer import MAX_OPTIONS, answer
+from vm.roles.grounder import fallback_candidates, ground
+from vm.roles.planner import default_steps, fold_query, plan
+from vm.roles.verifier import verify
+from vm.subtitles import Cue
+
+Progress = Callable[[str, float], None]
+
+MAX_QUESTION_CHARACTERS = 4000
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked of a video.
+
+    Raises:
+        QuestionError: nothing is asked, far too much, or the options make no choice.
+    """
+
+    question: str
+    mode: Mode = "auto"
+    options: tuple[str, ...] = ()
+    subtitles: tuple[Cue, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not fold_query(self.question):
+            raise QuestionError("the question is empty")
+        if sum(map(len, (self.question, *self.options))) > MAX_QUESTION_CHARACTERS:
+            raise QuestionError(f"question and options are longer than {MAX_QUESTION_CHARACTERS} characters")
+        if self.mode not in _FIXED_STEPS and self.mode != "auto":
+            raise QuestionError(f"unknown mode {self.mode!r}: choose auto, {', '.join(_FIXED_STEPS)}")
+        if self.options and not (2 <= len(self.options) <= MAX_OPTIONS and all(o.strip() for o in self.options)):
+            raise QuestionError(f"give between 2 and {MAX_OPTIONS} options, none of them empty")
+
+
+def run_chain(
+    cast: Cast,
+    footage: Footage,
+    request: Request,
+    chain: ChainSettings,
+    fingerprint: str,
+    progress: Progress,
+) -> Result:
+    """Answer one question about one open video.
+
+    Args:
+        progress: called with a stage and the fraction of the whole done, 0 to 1, before each stage
+            and between windows; what it raises ends the chain there.
+    """
+    progress("planner", 0.0)
+    agreed = _agree_on_plan(cast, footage, request)
+    query = fold_query(agreed.query or request.question) if agreed.grounds else None
+
+    candidates: Sequence[Candidate] = ()
+    if query is not None:
+        candidates = _ground(cast, footage, query, chain, progress)
+        if cast.has("verifier") and len(candidates) > 1:
+            progress("verifier", 0.7)
+            candidates = verify(cast, footage, request.question, candidates, chain)
+    moments = rank_moments(candidates, query or "")
+
+    reply = None
+    if agreed.answers:
+        progress("answerer", 0.9)
+        segment = _segment(moments, footage.duration, chain)
+        reply = answer(cast, footage, request.question, segment, request.options, request.subtitles)
+    progress("done", 1.0)
+    return Result(
+        question=request.question,
+        mode=request.mode,
+        options=request.options,
+        plan=agreed,
+        query=query,
+        candidates=tuple(candidates),
+        moments=moments,
+        answer=reply,
+        video=footage.reader.info,
+        fingerprint=fingerprint,
+        warnings=_warnings(footage, candidates),
+        seconds=footage.stopwatch.lap(),
+    )
+
+
+_FIXED_STEPS: dict[str, Callable[[str], tuple[Step, ...]]] = {
+    "ground-answer": default_steps,
+    "ground": lambda question: default_steps(question)[:-1],
+    "answer": lambda question: (Step("answerer"),),
+}
+
+
+def _agree_on_plan(cast: Cast, footage: Footage, request: Request) -> Plan:
+    """The planner's plan, or the fixed one of a given mode; without a planner, ground and answer."""
+    if request.mode != "auto":
+        return Plan(_FIXED_STEPS[request.mode](request.question))
+    if not cast.has("planner"):
+        return Plan(default_steps(request.question))
+    return plan(cast, footage, request.question)
+
+
+def _ground(
+    cast: Cast, footage: Footage, query: str, chain: ChainSettings, progress: Progress
+) -> list[Candidate]:
+    """The best candidates of all windows, most confident first."""
+    windows = grounding_windows(footage.duration, chain)
+    found: list[Candidate] = []
+    for number, window in enumerate(windows):
+        progress("grounder", 0.2 + 0.5 * number / len(windows))
+        found += ground(cast, footage, query, window, chain.nms_iou)
+    if not found:
+        return fallback_candidates(footage.duration, cast.has("verifier"))
+    if len(windows) > 1:  # a single pass comes back suppressed, in the order that decides among equals
+        found = suppress(found, chain.nms_iou)
+    return found[: chain.candidates]
+
+
+def grounding_windows(duration: float, chain: ChainSettings) -> list[Span]:
+    """Stretches (seconds) that cover the video, each overlapping the next; one for a video that is not long."""
+    if chain.window is None or duration <= max(chain.long_video, chain.window):
+        return [Span(0.0, duration)]
+    count = math.ceil((duration - chain.window_overlap) / (chain.window - chain.window_overlap))
+    last = duration - chain.window
+    starts = (last * number / (count - 1) for number in range(count))
+    return [Span(start, min(start + chain.window, duration)) for start in starts]
+
+
+def _segment(moments: Sequence[Moment], duration: float, chain: ChainSettings) -> Span:
+    """What the answerer is shown: the best moment and what surrounds it, or the whole video."""
+    if not moments:
+        return Span(0.0, duration)
+    return moments[0].span.grown(chain.min_answer_seconds, duration)
+
+
+def _warnings(footage: Footage, candidates: Sequence[Candidate]) -> tuple[str, ...]:
+    warnings = list(dict.fromkeys(footage.reader.warnings))
+    if any(candidate.fallback for candidate in candidates):
+        warnings.append("the grounder localised nothing; the moments are fixed stretches, not found ones")
+    return tuple(warnings)

@@ -1,0 +1,226 @@
+"""One open video as the roles see it: frames, features and prefixes, each made once and kept.
+
+A *view* is what a prompt shows of the video: some of its frames at some size, perhaps with a stretch
+marked. Features are kept per temporal patch, so that views which share frames share them; a role's
+keys and values over a view are its *prefix*, read once and continued by every question.
+Knows frames and tensors; knows nothing of plans, candidates or answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from vm.bounded_cache import BoundedCache
+from vm.config import PATCH_SIZE, PIXEL_FACTOR, RoleSettings
+from vm.model.backbone import Backbone, Generation, Passage
+from vm.model.key_values import KeyValues
+from vm.model.positions import rotary_positions
+from vm.moments import Span
+from vm.patches import fit_size, to_patches
+from vm.prompts import ChatPrompt
+from vm.stopwatch import Stopwatch
+from vm.video import VideoReader
+
+T = TypeVar("T")
+
+# Tokens read in one pass at most: bounds memory where several candidates are read together.
+_PACKED_TOKENS = 16384
+# Room behind a prefix for a question and what is written in reply, so that buffers rarely grow.
+_ROOM_TOKENS = 384
+
+
+@dataclass(frozen=True)
+class View:
+    """What a prompt shows of the video.
+
+    Attributes:
+        indices: frame numbers, an even count; two in a row make one temporal patch.
+        height, width: size the frames are shown at, in pixels.
+        marked: the stretch between the segment markers, in temporal patches from the view's start.
+    """
+
+    indices: tuple[int, ...]
+    height: int
+    width: int
+    marked: tuple[int, int] | None = None
+
+    @property
+    def token_grid(self) -> tuple[int, int, int]:
+        """(T, H, W) in tokens."""
+        return len(self.indices) // 2, self.height // PIXEL_FACTOR, self.width // PIXEL_FACTOR
+
+    @property
+    def frame_tokens(self) -> int:
+        """Tokens of one temporal patch."""
+        _, rows, columns = self.token_grid
+        return rows * columns
+
+    @property
+    def patch_keys(self) -> list[tuple[int, int, int, int]]:
+        """What each temporal patch's features depend on."""
+        pairs = zip(self.indices[::2], self.indices[1::2], strict=True)
+        return [(first, second, self.height, self.width) for first, second in pairs]
+
+
+@dataclass(frozen=True)
+class Prefix:
+    """A prompt up to and with its video, read by one role.
+
+    `frame_states` (T, hidden) is the mean state before the last norm over each temporal patch's
+    tokens; only unmarked views have it. `position` is the next token's rotary position.
+    """
+
+    past: KeyValues
+    length: int
+    position: int
+    frame_states: Tensor | None
+
+    @property
+    def nbytes(self) -> int:
+        return self.past.nbytes
+
+
+class Footage:
+    """Frames, features and prefixes of one open video.
+
+    Args:
+        reader: the open video.
+        backbone: the model; `acting_as` must be in force wherever prefixes are read.
+        markers: ids of the tokens that mark a stretch's start and end.
+        reuse_bytes: how much to keep, in bytes.
+    """
+
+    def __init__(
+        self, reader: VideoReader, backbone: Backbone, markers: tuple[int, int], reuse_bytes: int
+    ) -> None:
+        self.reader = reader
+        self.backbone = backbone
+        self.stopwatch = Stopwatch()
+        self._markers = markers
+        # Prefixes are far larger than features and quicker made anew; they must not push features out.
+        self._features: BoundedCache[Tensor] = BoundedCache(reuse_bytes // 2)
+        self._prefixes: BoundedCache[Prefix] = BoundedCache(reuse_bytes // 2)
+
+    @property
+    def duration(self) -> float:
+        """Seconds."""
+        return self.reader.info.duration
+
+    def view(self, settings: RoleSettings, span: Span | None = None) -> View:
+        """The frames a role is shown of a span, or of the whole video."""
+        info = self.reader.info
+        size = fit_size(info.height, info.width, settings.min_pixels, settings.max_pixels)
+        return View(self.reader.sample(span, settings.frame_rate, settings.max_frames), *size)
+
+    def features(self, views: Sequence[View]) -> list[Tensor]:
+        """(T, H·W, hidden) in tokens for each view; only what was never seen is decoded and encoded."""
+        wanted = {key: self._features.get(key) for view in views for key in view.patch_keys}
+        missing = [key for key, known in wanted.items() if known is None]
+        for size in dict.fromkeys(key[2:] for key in missing):
+            wanted |= self._make_features([key for key in missing if key[2:] == size], size)
+        return [torch.stack([_known(wanted[key]) for key in view.patch_keys]) for view in views]
+
+    def _make_features(
+        self, keys: list[tuple[int, int, int, int]], size: tuple[int, int]
+    ) -> dict[tuple[int, int, int, int], Tensor]:
+        numbers = [number for key in keys for number in key[:2]]
+        with self.stopwatch.measure("decode"):
+            frames = self.reader.read(numbers, size).pixels
+        with self.stopwatch.measure("vision"):
+            patches = to_patches(frames.to(self.backbone.device), self.backbone.dtype)
+            rows, columns = size[0] // PATCH_SIZE, size[1] // PATCH_SIZE
+            # Cloned, since a slice would keep its whole batch alive after the others are dropped.
+            made = {key: f.clone() for key, f in zip(keys, self.backbone.encode(patches, rows, columns), strict=True)}
+        for key, feature in made.items():
+            self._features.put(key, feature)
+        return made
+
+    def prefixes(self, role: str, before: tuple[int, ...], after: int, views: Sequence[View]) -> list[Prefix]:
+        """Each view's prefix for `role`, in the given order; those not yet known are read together.
+
+        Args:
+            before: token ids up to and with `<|vision_start|>`.
+            after: the id of `<|vision_end|>`.
+        """
+        known = {view: self._prefixes.get((role, before, view)) for view in views}
+        missing = [view for view, prefix in known.items() if prefix is None]
+        passages = [
+            self._passage(before, after, view, features)
+            for view, features in zip(missing, self.features(missing), strict=True)
+        ]
+        for view, passage, states in zip(missing, passages, self._read(passages), strict=True):
+            known[view] = prefix = _prefix(view, passage, states, len(before))
+            self._prefixes.put((role, before, view), prefix)
+        return [_known(known[view]) for view in views]
+
+    def _passage(self, before: tuple[int, ...], after: int, view: View, features: Tensor) -> Passage:
+        ids = [*before, *self._video_ids(view), after]
+        positions = rotary_positions(ids, view.token_grid, before[-1], self.backbone.video_id)
+        past = KeyValues(capacity=len(ids) + _ROOM_TOKENS)
+        return Passage(past, torch.tensor(ids), positions, features.flatten(0, 1))
+
+    def _video_ids(self, view: View) -> list[int]:
+        frames, step = view.token_grid[0], view.frame_tokens
+        ids = [self.backbone.video_id] * (frames * step)
+        if view.marked is None:
+            return ids
+        start, end = (place * step for place in view.marked)
+        return [*ids[:start], self._markers[0], *ids[start:end], self._markers[1], *ids[end:]]
+
+    def follow(self, prefixes: Sequence[Prefix], prompts: Sequence[ChatPrompt]) -> list[Tensor]:
+        """Read each prompt's text behind its prefix: the state of the last token, (hidden,) each."""
+        passages = []
+        for prefix, prompt in zip(prefixes, prompts, strict=True):
+            prefix.past.truncate(prefix.length)
+            ids = torch.tensor(prompt.after[1:])
+            passages.append(Passage(prefix.past, ids, _text_positions(prefix.position, len(ids))))
+        return [states[-1] for states in self._read(passages)]
+
+    def write(self, prefix: Prefix, prompt: ChatPrompt, limit: int) -> Generation:
+        """Read the prompt behind the prefix and continue greedily for at most `limit` tokens."""
+        state = self.follow([prefix], [prompt])[0]
+        return self.backbone.generate(prefix.past, state, prefix.position + len(prompt.after) - 1, limit)
+
+    def forget(self) -> None:
+        """Let go of everything kept."""
+        self._features.clear()
+        self._prefixes.clear()
+
+    def _read(self, passages: Sequence[Passage]) -> list[Tensor]:
+        states: list[Tensor] = []
+        for pack in _packs(passages):
+            states += self.backbone.read(pack)
+        return states
+
+
+def _prefix(view: View, passage: Passage, states: Tensor, start: int) -> Prefix:
+    frame_states = None
+    if view.marked is None:
+        frames, tokens = view.token_grid[0], view.frame_tokens
+        frame_states = states[start : start + frames * tokens].float().view(frames, tokens, -1).mean(1)
+    return Prefix(passage.past, len(passage.ids), int(passage.positions.max()) + 1, frame_states)
+
+
+def _text_positions(first: int, count: int) -> Tensor:
+    return torch.arange(first, first + count).expand(3, -1)
+
+
+def _packs(passages: Sequence[Passage]) -> Iterable[list[Passage]]:
+    pack: list[Passage] = []
+    for passage in passages:
+        if pack and sum(len(p.ids) for p in pack) + len(passage.ids) > _PACKED_TOKENS:
+            yield pack
+            pack = []
+        pack.append(passage)
+    if pack:
+        yield pack
+
+
+def _known(value: T | None) -> T:
+    assert value is not None
+    return value

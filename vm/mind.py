@@ -1,0 +1,209 @@
+"""VideoMind, loaded: open a video, ask it questions."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+
+import torch
+from transformers import PreTrainedTokenizerFast
+
+from vm.cast import Cast
+from vm.chain import Progress, Request, run_chain
+from vm.config import ChainSettings
+from vm.errors import CheckpointError
+from vm.footage import Footage
+from vm.model.backbone import Backbone
+from vm.model.checkpoint import Checkpoint, open_checkpoint, read_json
+from vm.prompts import ChatTokenizer
+from vm.result import Mode, Result, VideoFacts
+from vm.subtitles import Cue
+from vm.video import MediaLimits, VideoReader, open_video
+
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+class VideoMind:
+    """One checkpoint on one device. Make it with `VideoMind.load`.
+
+    One question runs at a time; further threads wait for their turn.
+    """
+
+    def __init__(self, cast: Cast, fingerprint: str, markers: tuple[int, int]) -> None:
+        self.cast = cast
+        self.fingerprint = fingerprint
+        self._markers = markers
+        self._turn = threading.Lock()
+
+    @classmethod
+    def load(
+        cls,
+        checkpoint: str | Path,
+        base: str | Path | None = None,
+        device: str = "auto",
+        dtype: str = "auto",
+    ) -> VideoMind:
+        """Load a checkpoint and its base.
+
+        Args:
+            checkpoint: folder in the published layout, with `roles.json`.
+            base: the base's folder or its name on the hub; without it, it is looked for beside the
+                checkpoint and then on the hub.
+            device: "auto" (CUDA where there is one, else the CPU) or a torch device.
+            dtype: "auto" (bfloat16 on CUDA, else float32), "float32", "bfloat16" or "float16".
+
+        Raises:
+            CheckpointError: or one of its subclasses, naming file and tensor.
+        """
+        found = open_checkpoint(checkpoint, base)
+        place = _device(device)
+        backbone = Backbone(found, place, _dtype(dtype, place))
+        chat = _tokenizer(found)
+        book = found.book
+        ids = {
+            key: _agreed_id(found, chat, key, text)
+            for key, text in (
+                ("reg_token_id", book.reg),
+                ("seg_s_token_id", book.seg_start),
+                ("seg_e_token_id", book.seg_end),
+            )
+        }
+        cast = Cast(backbone, book, chat, ids["reg_token_id"], chat.token_id("Yes"), chat.token_id("No"))
+        return cls(cast, found.fingerprint, (ids["seg_s_token_id"], ids["seg_e_token_id"]))
+
+    def open(
+        self, video: str | Path, chain: ChainSettings | None = None, limits: MediaLimits | None = None
+    ) -> Watched:
+        """Open a video for any number of questions; use it as a context manager.
+
+        Raises:
+            VideoError: or one of its subclasses.
+        """
+        return Watched(self, open_video(video, limits or MediaLimits()), chain or ChainSettings())
+
+    def ask(
+        self,
+        video: str | Path,
+        question: str,
+        mode: Mode = "auto",
+        options: Sequence[str] = (),
+        subtitles: Sequence[Cue] | None = None,
+        window: float | None = 150.0,
+        min_answer_seconds: float = 32.0,
+        progress: Progress | None = None,
+    ) -> Result:
+        """Ask one question of one video; see `Watched.ask`."""
+        with self.open(video) as watched:
+            return watched.ask(question, mode, options, subtitles, window, min_answer_seconds, progress)
+
+
+class Watched:
+    """An open video. Later questions reuse what earlier ones decoded, encoded and read; it changes no result."""
+
+    def __init__(self, mind: VideoMind, reader: VideoReader, chain: ChainSettings) -> None:
+        self.reader = reader
+        self._mind = mind
+        self._chain = chain
+        self._footage = Footage(reader, mind.cast.backbone, mind._markers, chain.reuse_bytes)
+
+    @property
+    def video(self) -> VideoFacts:
+        return self.reader.info
+
+    def ask(
+        self,
+        question: str,
+        mode: Mode = "auto",
+        options: Sequence[str] = (),
+        subtitles: Sequence[Cue] | None = None,
+        window: float | None = 150.0,
+        min_answer_seconds: float = 32.0,
+        progress: Progress | None = None,
+    ) -> Result:
+        """Run the chain for one question.
+
+        Args:
+            mode: "auto" asks the planner; "ground-answer", "ground" and "answer" run without it.
+            options: for a multiple-choice question; one is chosen.
+            subtitles: cues of the whole video; the answerer is told those within its segment.
+            window: seconds grounded in one pass on a long video; None for a single pass, as published.
+            min_answer_seconds: length to which the answerer's segment is grown.
+            progress: called with a stage and the fraction done; what it raises ends the question.
+
+        Raises:
+            QuestionError, VideoError, MissingRole.
+        """
+        request = Request(question, mode, tuple(options), tuple(subtitles or ()))
+        chain = replace(self._chain, window=window, min_answer_seconds=min_answer_seconds)
+        cast, fingerprint = self._mind.cast, self._mind.fingerprint
+        with self._mind._turn:
+            self._footage.stopwatch.lap()
+            return run_chain(cast, self._footage, request, chain, fingerprint, progress or _silent)
+
+    def close(self) -> None:
+        self.reader.close()
+        self._footage.forget()
+
+    def __enter__(self) -> Watched:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _silent(stage: str, fraction: float) -> None:
+    """Nobody watches."""
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise CheckpointError(f"device {name!r} cannot be used: {str(error).splitlines()[0]}") from error
+    return device
+
+
+def _dtype(name: str, device: torch.device) -> torch.dtype:
+    if name == "auto":
+        return torch.bfloat16 if device.type == "cuda" else torch.float32
+    if name not in _DTYPES:
+        raise CheckpointError(f"dtype {name!r} is unknown: choose auto, {', '.join(_DTYPES)}")
+    return _DTYPES[name]
+
+
+def _tokenizer(checkpoint: Checkpoint) -> ChatTokenizer:
+    """From `tokenizer.json` and the chat template alone, so that no checkpoint chooses code to run."""
+    path = checkpoint.folder / "tokenizer.json"
+    try:
+        tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(path))
+    except Exception as error:  # the tokenizers library raises bare Exception
+        raise CheckpointError(f"{path} cannot be read as a tokenizer: {error}") from error
+    video_id = int(checkpoint.base_config["video_token_id"])
+    return ChatTokenizer(tokenizer, _chat_template(checkpoint), tokenizer.convert_ids_to_tokens(video_id))
+
+
+def _chat_template(checkpoint: Checkpoint) -> str:
+    for name in ("chat_template.json", "tokenizer_config.json"):
+        path = checkpoint.folder / name
+        if path.is_file() and isinstance(template := read_json(path).get("chat_template"), str):
+            return template
+    raise CheckpointError(f"{checkpoint.folder} has no chat template (chat_template.json)")
+
+
+def _agreed_id(checkpoint: Checkpoint, chat: ChatTokenizer, key: str, text: str) -> int:
+    """A special token's id, on which config, tokenizer and roles.json must agree."""
+    token_id = chat.token_id(text)
+    if checkpoint.config.get(key) != token_id:
+        raise CheckpointError(
+            f"{checkpoint.folder / 'config.json'}: {key} is {checkpoint.config.get(key)}, but {text!r} is token "
+            f"{token_id} of the tokenizer"
+        )
+    return token_id
