@@ -1,0 +1,60 @@
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+
+from worker.database import open_engine, sqlite_file, translated_errors
+from worker.errors import DatabaseUnusable
+
+
+def test_sqlite_is_opened_for_several_processes(tmp_path: Path):
+    engine = open_engine(f"sqlite:///{tmp_path}/new/folder/a.db")
+    with engine.begin() as connection:
+        found = [
+            connection.execute(text(f"PRAGMA {name}")).scalar_one()
+            for name in ("journal_mode", "foreign_keys", "busy_timeout")
+        ]
+    assert found == ["wal", 1, 30_000]
+
+
+def test_a_transaction_is_a_writer_from_its_first_moment(tmp_path: Path):
+    engine = open_engine(f"sqlite:///{tmp_path}/a.db")
+    with engine.connect() as first, engine.connect() as second:
+        second.exec_driver_sql("PRAGMA busy_timeout = 1")
+        second.rollback()
+        first.begin()
+        with pytest.raises(DatabaseUnusable, match="locked"), translated_errors(engine):
+            second.begin()
+
+
+@pytest.mark.parametrize("url", ["", "films.db", "nosuch://x/y", "mysql+nosuchdriver://x/y", "sqlite:///%zz?timeout=x"])
+def test_what_is_no_database_url_is_refused(url: str):
+    with pytest.raises(DatabaseUnusable):
+        open_engine(url).connect()
+
+
+def test_a_file_that_is_no_database_is_named(tmp_path: Path):
+    (tmp_path / "film.db").write_bytes(b"not a database, certainly" * 100)
+    engine = open_engine(f"sqlite:///{tmp_path}/film.db")
+    with pytest.raises(DatabaseUnusable, match=r"film\.db.*not a database"), translated_errors(engine):
+        engine.connect()
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path):
+    (tmp_path / "file").touch()
+    with pytest.raises(DatabaseUnusable, match="file/a.db"):
+        open_engine(f"sqlite:///{tmp_path}/file/a.db")
+
+
+def test_a_refused_connection_does_not_show_the_password():
+    engine = open_engine("postgresql+psycopg://me:secret@127.0.0.1:1/videos")
+    with pytest.raises(DatabaseUnusable) as error, translated_errors(engine):
+        engine.connect()
+    assert "me:***@127.0.0.1" in str(error.value)
+    assert "secret" not in str(error.value)
+
+
+@pytest.mark.parametrize("url", ["postgresql+psycopg://db/videos", "sqlite://"])
+def test_a_database_without_a_file_is_read_with_its_own_client(url: str):
+    with pytest.raises(DatabaseUnusable, match="own client"):
+        sqlite_file(url)
