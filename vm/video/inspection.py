@@ -110,7 +110,9 @@ def _from_packets(source: Source, frame: VideoFrame) -> tuple[Timeline, bool]:
     stream = source.stream
     complete = len(stamps) >= stream.frames and not _ends_early(source, end)
     reorders = source.decoder.name in _REORDERING and bool(source.decoder.has_b_frames)
-    if stream.time_base is None or frame.pts is None or not are_trusted(stamps, reorders):
+    # AVI stores no presentation times, which the reader can only guess where frames are reordered.
+    guessed = source.container.format.name == "avi" and reorders
+    if guessed or stream.time_base is None or frame.pts is None or not are_trusted(stamps, reorders):
         return from_count(max(1, len(stamps)), _declared_rate(source)), complete
     seekable = source.container.format.name in _SEEKABLE
     timeline = from_packets(stamps, stream.time_base, _declared_rate(source), frame.pts, seekable)

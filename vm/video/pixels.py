@@ -35,7 +35,5 @@ def resize(image: Tensor, size: tuple[int, int]) -> Tensor:
     Returns:
         uint8 (3, *size).
     """
-    scaled = interpolate(
-        image[None].float(), size=size, mode="bicubic", antialias=True, align_corners=False
-    )
+    scaled = interpolate(image[None].float(), size=size, mode="bicubic", antialias=True, align_corners=False)
     return scaled[0].clamp(0, 255).round().to(torch.uint8)

@@ -74,9 +74,7 @@ class VideoReader:
 
     def sample(self, span: Span | None, frame_rate: float, max_frames: int) -> tuple[int, ...]:
         """Indices of evenly spaced frames; see `vm.video.sampling.sample_indices`."""
-        return sample_indices(
-            self.info.frame_count, self.info.frame_rate, span, frame_rate, max_frames
-        )
+        return sample_indices(self.info.frame_count, self.info.frame_rate, span, frame_rate, max_frames)
 
     def timestamp(self, index: int) -> float:
         """When frame `index` is shown, in seconds from the first frame.

@@ -34,9 +34,7 @@ from vm.video.limits import Deadline, MediaLimits
 
 # Containers that hold their own data. Playlists and scripts (hls, dash, concat, image2, sdp) are
 # left out because they make the reader open other files and addresses.
-FORMATS = (
-    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,mpegts,mpeg,avi,flv,gif,apng,h264,hevc,png_pipe,jpeg_pipe"
-)
+FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,mpegts,mpeg,avi,flv,gif,apng,h264,hevc,png_pipe,jpeg_pipe"
 VIDEO_CODECS = (
     "h264,hevc,av1,libdav1d,vp8,vp9,mpeg1video,mpeg2video,mpeg4,h263,flv,"
     "mjpeg,prores,ffv1,png,apng,gif,rawvideo"
