@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
-from vm import VideoMind
+import vm
 from vm.errors import CheckpointNotFound
-from worker import settings
+from worker.settings import current
+
+if TYPE_CHECKING:
+    from vm import VideoMind
 
 
 def loaded() -> VideoMind:
@@ -15,7 +19,7 @@ def loaded() -> VideoMind:
     Raises:
         CheckpointError: none is named, or it cannot be used.
     """
-    chosen = settings.current()
+    chosen = current()
     if chosen.checkpoint is None:
         raise CheckpointNotFound("no checkpoint given: pass --checkpoint DIR, or set VIDEOMIND_CHECKPOINT")
     return _load(chosen.checkpoint, chosen.base, chosen.device, chosen.dtype)
@@ -23,4 +27,4 @@ def loaded() -> VideoMind:
 
 @lru_cache(maxsize=1)
 def _load(checkpoint: str, base: str | None, device: str, dtype: str) -> VideoMind:
-    return VideoMind.load(checkpoint, base=base, device=device, dtype=dtype)
+    return vm.VideoMind.load(checkpoint, base=base, device=device, dtype=dtype)

@@ -44,10 +44,10 @@ class FakeMind:
     def _ask(self, question, mode, options, window, min_answer_seconds, progress) -> Result:
         self.asked.append(question)
         progress("grounder", 0.5)
-        return self.answers.get(question, lambda: found(question, mode, options))()
+        return self.answers.get(question, lambda: _found(question, mode, options))()
 
 
-def found(question: str, mode="auto", options=()) -> Result:
+def _found(question: str, mode="auto", options=()) -> Result:
     """What FakeMind finds: two verified candidates, ranked against the grounder's order."""
     first = Candidate(Span(0.1, 0.4), 0.75, False, 0.2, 0.6, 0.4)
     second = Candidate(Span(1.0, 1.6), 0.5, False, 0.9, 0.05, 0.7)
@@ -67,7 +67,7 @@ def found(question: str, mode="auto", options=()) -> Result:
     )
 
 
-def encode(path: Path, seed: int = 0) -> Path:
+def _encode(path: Path, seed: int = 0) -> Path:
     """Writes two seconds of 64×48 noise at 5 frames per second."""
     frames = np.random.default_rng(seed).integers(0, 255, (10, 48, 64, 3), dtype=np.uint8)
     with av.open(str(path), "w") as container:
@@ -101,12 +101,24 @@ def store(url: str) -> Iterator[Store]:
 
 @pytest.fixture(scope="session")
 def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return encode(tmp_path_factory.mktemp("videos") / "door.mp4")
+    return _encode(tmp_path_factory.mktemp("videos") / "door.mp4")
+
+
+@pytest.fixture
+def encode() -> Callable[..., Path]:
+    """Encodes another video: `encode(path, seed=1)`."""
+    return _encode
 
 
 @pytest.fixture(scope="session")
 def source(video: Path) -> Source:
     return identify(video)
+
+
+@pytest.fixture
+def found() -> Callable[..., Result]:
+    """Makes what the fake model finds."""
+    return _found
 
 
 @pytest.fixture
