@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from vm.errors import CheckpointError, QuestionError, VideoError, VideoMindError
+from vm.errors import CheckpointError, DownloadError, VideoMindError
 
 INTERNAL_ERROR = "internal_error"
 """The stored code of a failure nobody foresaw."""
@@ -43,10 +43,10 @@ class StatementRefused(VideoMindError):
 
 
 def exit_status(code: str) -> int:
-    """The command's exit status for an error code: 3 bad input, 4 bad checkpoint, 1 anything else."""
-    if code in _codes(VideoError) or code in _codes(QuestionError):
-        return 3
-    return 4 if code in _codes(CheckpointError) else 1
+    """The command's exit status for a stored error code, by the rule that holds for errors raised."""
+    if code == INTERNAL_ERROR:
+        return 1
+    return 4 if code in (*_codes(CheckpointError), *_codes(DownloadError)) else 3
 
 
 def _codes(branch: type[VideoMindError]) -> Iterator[str]:

@@ -90,5 +90,5 @@ class Outcome:
         """The result's documented JSON, or who failed and why."""
         if self.result is not None:
             return self.result.to_dict()
-        error = {"code": self.error_code, "message": self.error_message}
+        error = {"code": self.error_code, "message": self.error_message} if self.error_code else None
         return {"question": self.question, "video": {"uri": self.uri}, "state": self.state, "error": error}

@@ -51,7 +51,9 @@ def test_every_video_is_opened_for_its_own_questions(store: Store, submitted, mi
         (MemoryError("all gone"), "internal_error"),
     ],
 )
-def test_a_failed_question_does_not_stop_the_others(store: Store, submitted, mind, error: Exception, code: str):
+def test_a_failed_question_does_not_stop_the_others(
+    store: Store, submitted, mind, error: Exception, code: str
+):
     mind.answers["bad"] = _raise(error)
     ids = [submitted("bad"), submitted("good")]
     analysis.run(ids, mind, store, _silent)

@@ -27,7 +27,9 @@ def test_a_transaction_is_a_writer_from_its_first_moment(tmp_path: Path):
             second.begin()
 
 
-@pytest.mark.parametrize("url", ["", "films.db", "nosuch://x/y", "mysql+nosuchdriver://x/y", "sqlite:///%zz?timeout=x"])
+@pytest.mark.parametrize(
+    "url", ["", "films.db", "nosuch://x/y", "mysql+nosuchdriver://x/y", "sqlite:///%zz?timeout=x"]
+)
 def test_what_is_no_database_url_is_refused(url: str):
     with pytest.raises(DatabaseUnusable):
         open_engine(url).connect()
@@ -42,7 +44,7 @@ def test_a_file_that_is_no_database_is_named(tmp_path: Path):
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path):
     (tmp_path / "file").touch()
-    with pytest.raises(DatabaseUnusable, match="file/a.db"):
+    with pytest.raises(DatabaseUnusable, match=r"file/a\.db"):
         open_engine(f"sqlite:///{tmp_path}/file/a.db")
 
 

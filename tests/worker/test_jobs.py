@@ -7,13 +7,17 @@ from hypothesis import strategies as st
 from vm.errors import QuestionError
 from worker.jobs import AskSettings, Request
 
-words = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1).filter(str.strip)
+words = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1).filter(
+    str.strip
+)
 requests = st.builds(
     Request,
     question=words,
     options=st.lists(words, max_size=3).map(tuple),
     mode=st.sampled_from(["auto", "ground-answer", "ground", "answer"]),
-    settings=st.builds(AskSettings, window=st.none() | st.floats(1, 1000), min_answer_seconds=st.floats(0, 100)),
+    settings=st.builds(
+        AskSettings, window=st.none() | st.floats(1, 1000), min_answer_seconds=st.floats(0, 100)
+    ),
 )
 
 
@@ -25,7 +29,9 @@ def test_the_key_is_equal_exactly_where_the_requests_are(one: Request, other: Re
 
 @given(requests)
 def test_another_video_or_checkpoint_is_another_analysis(request: Request):
-    assert len({request.key("v", "f"), request.key("w", "f"), request.key("v", "g"), request.key("f", "v")}) == 4
+    assert (
+        len({request.key("v", "f"), request.key("w", "f"), request.key("v", "g"), request.key("f", "v")}) == 4
+    )
 
 
 def test_one_option_with_a_comma_is_not_two_options():
@@ -34,7 +40,12 @@ def test_one_option_with_a_comma_is_not_two_options():
 
 @pytest.mark.parametrize(
     "bad",
-    [{"question": " \n"}, {"question": "q\0"}, {"question": "q", "options": ("\udcff",)}, {"question": "q", "mode": "x"}],
+    [
+        {"question": " \n"},
+        {"question": "q\0"},
+        {"question": "q", "options": ("\udcff",)},
+        {"question": "q", "mode": "x"},
+    ],
 )
 def test_a_request_that_makes_no_sense_is_refused(bad: dict):
     with pytest.raises(QuestionError):

@@ -18,7 +18,9 @@ def test_a_video_is_known_by_its_content_wherever_it_lies(tmp_path: Path, monkey
     assert a.uri != b.uri
 
 
-@pytest.mark.parametrize("name", ["a b.mp4", "50%.mp4", "a?b#c.mp4", "Straße.mp4", os.fsdecode(b"\xff\xfe.mp4")])
+@pytest.mark.parametrize(
+    "name", ["a b.mp4", "50%.mp4", "a?b#c.mp4", "Straße.mp4", os.fsdecode(b"\xff\xfe.mp4")]
+)
 def test_an_uri_leads_back_to_the_file_whatever_its_name(tmp_path: Path, name: str):
     path = tmp_path / name
     path.write_bytes(b"x")

@@ -20,7 +20,9 @@ def test_a_select_gives_names_and_rows(file: Path):
 
 
 def test_views_functions_and_recursion_can_be_read(file: Path):
-    numbers = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 9) SELECT max(i) FROM n"
+    numbers = (
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 9) SELECT max(i) FROM n"
+    )
     assert reader.read(file, "SELECT count(*) FROM moment_view").values == [(0,)]
     assert reader.read(file, numbers).values == [(9,)]
 
@@ -61,13 +63,3 @@ def test_a_missing_database_is_not_made(tmp_path: Path):
     with pytest.raises(DatabaseUnusable, match=r"none\.db"):
         reader.read(tmp_path / "none.db", "SELECT 1")
     assert list(tmp_path.iterdir()) == []
-
-
-def test_a_database_that_only_its_owner_may_write_can_be_read(file: Path, store, tmp_path: Path):
-    store.engine.dispose()
-    file.chmod(0o444)
-    tmp_path.chmod(0o555)
-    try:
-        assert reader.read(file, "SELECT count(*) FROM analyses").values == [(1,)]
-    finally:
-        tmp_path.chmod(0o755)

@@ -34,9 +34,12 @@ def test_an_empty_variable_counts_as_unset():
 
 
 def test_other_settings_are_in_force_only_within_using():
-    before = current()
-    other = Settings(database_url="sqlite:///other.db")
+    before, other = current(), Settings(database_url="sqlite:///other.db")
     with pytest.raises(KeyError), using(other):
-        assert current() is other
-        raise KeyError
+        _fail_under(other)
     assert current() is before
+
+
+def _fail_under(settings: Settings) -> None:
+    assert current() is settings
+    raise KeyError

@@ -65,11 +65,17 @@ def test_only_one_of_two_claims_is_granted(store: Store, submitted: Callable[...
 
 
 def test_a_claim_holds_what_was_submitted(store: Store, submitted: Callable[..., int]):
-    how = {"options": ("a", "ü"), "mode": "ground", "settings": AskSettings(window=None, min_answer_seconds=4.5)}
+    how = {
+        "options": ("a", "ü"),
+        "mode": "ground",
+        "settings": AskSettings(window=None, min_answer_seconds=4.5),
+    }
     assert store.claim([submitted("Où?", **how)])[0].request == Request("Où?", **how)
 
 
-def test_a_finished_analysis_gives_back_the_result(store: Store, claimed: Claim, found: Callable[..., Result]):
+def test_a_finished_analysis_gives_back_the_result(
+    store: Store, claimed: Claim, found: Callable[..., Result]
+):
     result = found("Who comes in?")
     store.record_facts(claimed.video_id, result.video)
     assert store.finish(claimed, result)

@@ -1,0 +1,163 @@
+"""The command `videomind`: the library's commands, and those that need the database.
+
+Exit codes: 0 a result, 1 an unforeseen failure, 2 wrong usage, 3 a bad video, database or other
+input, 4 a bad checkpoint or one that cannot be fetched, 130 interrupted. With several videos or
+questions the first failure decides.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+from rich.console import Console
+
+from vm.cli import app, parse_window
+from vm.errors import VideoError
+from vm.result import Mode
+from vm.terminal import PROGRAM, complain, exit_code, print_json, progress, run_app
+from worker import reader, runner, schema, show
+from worker.database import sqlite_file
+from worker.errors import exit_status
+from worker.jobs import AskSettings, Outcome, Request
+from worker.settings import Settings, current, using
+
+INTERRUPTED = 130
+
+db = typer.Typer(help="Set up and check the database.", no_args_is_help=True)
+app.add_typer(db, name="db")
+
+Database = Annotated[
+    str | None, typer.Option("--database", metavar="URL", help="Instead of VIDEOMIND_DATABASE_URL.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="JSON instead of text, one object per line.")]
+
+
+@app.command()
+def run(
+    videos: Annotated[list[Path], typer.Argument(help="Local video files.")],
+    question: Annotated[list[str], typer.Option("--question", "-q", help="Repeat it to ask several.")],
+    option: Annotated[
+        list[str] | None, typer.Option(metavar="TEXT", help="A possible answer; repeat it, at least twice.")
+    ] = None,
+    mode: Annotated[Mode, typer.Option(help="Other than auto: a fixed chain, without the planner.")] = "auto",
+    window: Annotated[
+        str, typer.Option(metavar="S", help="Seconds of a long video grounded in one pass, or none.")
+    ] = f"{AskSettings().window:g}",
+    min_answer_seconds: Annotated[
+        float, typer.Option(metavar="S", min=0, help="The least the answerer is shown.")
+    ] = AskSettings().min_answer_seconds,
+    checkpoint: Annotated[
+        str | None, typer.Option(metavar="DIR", help="Instead of VIDEOMIND_CHECKPOINT.")
+    ] = None,
+    base: Annotated[str | None, typer.Option(metavar="DIR", help="Instead of VIDEOMIND_BASE.")] = None,
+    device: Annotated[str | None, typer.Option(help="Instead of VIDEOMIND_DEVICE.")] = None,
+    dtype: Annotated[str | None, typer.Option(help="Instead of VIDEOMIND_DTYPE.")] = None,
+    database: Database = None,
+    as_json: AsJson = False,
+) -> None:
+    """Ask questions of videos, keep what is found in the database, and show it.
+
+    \b
+    videomind run yard.mp4 gate.mp4 -q "When does the lorry leave?" -q "Who opens the gate?"
+
+    What has been answered before is shown again without asking the model.
+    """
+    settings = AskSettings(parse_window(window), min_answer_seconds)
+    requests = [Request(text, tuple(option or ()), mode, settings) for text in question]
+    with _settings(database_url=database, checkpoint=checkpoint, base=base, device=device, dtype=dtype):
+        raise typer.Exit(_run(videos, requests, as_json))
+
+
+@db.command()
+def upgrade(database: Database = None) -> None:
+    """Bring the tables to this program's version."""
+    with _settings(database_url=database) as chosen:
+        schema.upgrade(chosen.database_url)
+        typer.echo(f"tables are of version {schema.check(chosen.database_url)}")
+
+
+@db.command()
+def check(database: Database = None) -> None:
+    """Tell whether the tables are of this program's version."""
+    with _settings(database_url=database) as chosen:
+        typer.echo(f"tables are of version {schema.check(chosen.database_url)}")
+
+
+@app.command()
+def sql(
+    statement: Annotated[str, typer.Argument(help="One SELECT.")],
+    database: Database = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what one SELECT finds in an SQLite database; nothing can be changed with it.
+
+    \b
+    videomind sql "SELECT video, start_seconds, end_seconds, question FROM moment_view WHERE rank = 1"
+    """
+    with _settings(database_url=database) as chosen:
+        rows = reader.read(sqlite_file(chosen.database_url), statement)
+    if as_json:
+        for values in rows.values:
+            print_json(
+                json.dumps(dict(zip(rows.names, values, strict=True)), ensure_ascii=False, default=str)
+            )
+    else:
+        for line in show.table_lines(rows):
+            typer.echo(line)
+
+
+def main() -> NoReturn:
+    """The entry point: every foreseen end is at most one line on stderr and an exit code."""
+    # An ordinary `kill` unwinds as Ctrl-C does, so that claimed analyses are handed back.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # Failures are shown from their rows; without a handler Python would print the log beside them.
+    logging.getLogger("worker").addHandler(logging.NullHandler())
+    try:
+        run_app(app)
+    except SystemExit as end:
+        if end.code == INTERRUPTED:
+            print(f"{PROGRAM}: interrupted", file=sys.stderr)
+        raise
+
+
+def _run(videos: Sequence[Path], requests: Sequence[Request], as_json: bool) -> int:
+    """Asks everything of every video, whatever becomes of the others; the first failure's exit code."""
+    with progress() as report:
+        report("loading", 0.0)
+        runner.prepare()
+    codes = []
+    for video in videos:
+        try:
+            with progress() as report:
+                outcomes = runner.answer(video, requests, report)
+        except VideoError as error:
+            complain(error)
+            codes.append(exit_code(error))
+        else:
+            codes += [_show(outcome, as_json) for outcome in outcomes]
+    return next((code for code in codes if code), 0)
+
+
+def _show(outcome: Outcome, as_json: bool) -> int:
+    if as_json:
+        print_json(json.dumps(outcome.to_dict(), ensure_ascii=False))
+    else:
+        show.print_outcome(outcome, Console())
+    return 0 if outcome.state == "succeeded" else exit_status(outcome.error_code or "")
+
+
+@contextmanager
+def _settings(**given: str | None) -> Iterator[Settings]:
+    """The environment's settings, with what the command line says in place of them."""
+    chosen = replace(current(), **{name: value for name, value in given.items() if value is not None})
+    with using(chosen):
+        yield chosen
