@@ -26,7 +26,7 @@ from vm.result import Mode
 from vm.terminal import PROGRAM, complain, exit_code, print_json, progress, run_app
 from worker import reader, runner, schema, show
 from worker.database import sqlite_file
-from worker.errors import exit_status
+from worker.errors import INTERNAL_ERROR, exit_status
 from worker.jobs import AskSettings, Outcome, Request
 from worker.settings import Settings, current, using
 
@@ -143,16 +143,21 @@ def _run(videos: Sequence[Path], requests: Sequence[Request], as_json: bool) -> 
             complain(error)
             codes.append(exit_code(error))
         else:
-            codes += [_show(outcome, as_json) for outcome in outcomes]
+            _show(outcomes, as_json)
+            codes += [_code(outcome) for outcome in outcomes]
     return next((code for code in codes if code), 0)
 
 
-def _show(outcome: Outcome, as_json: bool) -> int:
-    if as_json:
+def _code(outcome: Outcome) -> int:
+    return 0 if outcome.state == "succeeded" else exit_status(outcome.error_code or INTERNAL_ERROR)
+
+
+def _show(outcomes: Sequence[Outcome], as_json: bool) -> None:
+    if not as_json:
+        show.print_outcomes(outcomes, Console())
+        return
+    for outcome in outcomes:
         print_json(json.dumps(outcome.to_dict(), ensure_ascii=False))
-    else:
-        show.print_outcome(outcome, Console())
-    return 0 if outcome.state == "succeeded" else exit_status(outcome.error_code or "")
 
 
 @contextmanager

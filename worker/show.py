@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -14,13 +14,16 @@ from worker.media import local_path
 from worker.reader import Rows
 
 
-def print_outcome(outcome: Outcome, console: Console) -> None:
-    """An analysis under its video's name: what was found, or why nothing was."""
-    console.print(Text(plain(local_path(outcome.uri).name), style="bold underline"))
-    if outcome.result is not None:
-        print_result(outcome.result, console)
-    else:
-        console.print(Text(plain(f"{outcome.question}: {_reason(outcome)}"), style="yellow"))
+def print_outcomes(outcomes: Sequence[Outcome], console: Console) -> None:
+    """One video's analyses under its name: what was found, or why nothing was."""
+    console.print(Text(plain(local_path(outcomes[0].uri).name), style="bold underline"))
+    for outcome in outcomes:
+        console.print()
+        if outcome.result is not None:
+            print_result(outcome.result, console)
+        else:
+            console.print(Text(plain(f"{outcome.question}: {_reason(outcome)}"), style="yellow"))
+    console.print()
 
 
 def table_lines(rows: Rows) -> Iterator[str]:

@@ -1,0 +1,55 @@
+# make demo   the main job on a real video file, ending with its rows in SQL; output in demo/
+# make test   the tests          make lint   style and types          make bench   the measurements
+#
+# Each makes .venv and installs what it needs, once: again only after pyproject.toml or
+# constraints.txt has changed. PYTHON=... chooses another interpreter than the first that is found.
+
+PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3,$(shell \
+	$(name) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $(name))))
+BIN := .venv/bin
+
+DEMO_URL := sqlite:///demo/videomind.db
+DEMO_MODEL := --checkpoint tests/parity/checkpoint --base tests/parity/base
+
+.PHONY: demo test bench lint
+.DELETE_ON_ERROR:
+
+demo: .venv/installed-demo
+	rm -rf demo
+	mkdir demo
+	@echo
+	@echo "The model of this demo is a miniature made for tests. It shows how the parts work together;"
+	@echo "what it answers means nothing."
+	@echo
+	$(BIN)/videomind run tests/parity/videos/short24s.mp4 $(DEMO_MODEL) --database $(DEMO_URL) \
+		-q "When does the man turn around?" -q "Why did the man appear?"
+	@echo
+	$(BIN)/videomind sql --database $(DEMO_URL) "SELECT analyses.id, question, analyses.state, query, text AS answer \
+		FROM analyses LEFT JOIN answers ON answers.analysis_id = analyses.id"
+	@echo
+	$(BIN)/videomind sql --database $(DEMO_URL) "SELECT analysis_id, rank, start_seconds, end_seconds, \
+		confidence, p_yes, p_no, verifier_score FROM moments ORDER BY analysis_id, rank"
+
+test: .venv/installed-test
+	$(BIN)/pytest -q
+
+bench: .venv/installed-bench
+	$(BIN)/python tests/benchmarks/bench_decode.py
+	$(BIN)/python tests/benchmarks/bench_chain.py
+
+lint: .venv/installed-lint
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+.venv/installed-demo: .venv/bin/python pyproject.toml constraints.txt
+	$(BIN)/pip install -q -c constraints.txt -e .
+	touch $@
+
+.venv/installed-%: .venv/bin/python pyproject.toml constraints.txt
+	$(BIN)/pip install -q -c constraints.txt -e ".[$*]"
+	touch $@
+
+.venv/bin/python:
+	@test -n "$(PYTHON)" || { echo "videomind needs Python 3.11 or newer: none was found" >&2; exit 1; }
+	$(PYTHON) -m venv .venv
