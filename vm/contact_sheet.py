@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,12 +65,12 @@ def _indices(span: Span, reader: VideoReader) -> tuple[int, ...]:
 
 
 def _draw(rows: Sequence[_Row], reader: VideoReader) -> Image.Image:
-    width, height = _tile_size(reader.info)
-    columns = max(len(row.indices) for row in rows)
-    row_height = height + 2 * LABEL_HEIGHT + MARGIN
-    sheet = Image.new("RGB", (MARGIN + columns * (width + MARGIN), MARGIN + len(rows) * row_height), PAPER)
-    draw = ImageDraw.Draw(sheet)
     font = ImageFont.load_default(FONT_SIZE)
+    width, height = _tile_size(reader.info)
+    row_height = height + 2 * LABEL_HEIGHT + MARGIN
+    widest = max(max(len(row.indices) * (width + MARGIN), font.getlength(row.caption)) for row in rows)
+    sheet = Image.new("RGB", (2 * MARGIN + math.ceil(widest), MARGIN + len(rows) * row_height), PAPER)
+    draw = ImageDraw.Draw(sheet)
     tiles = _tiles(rows, reader, (height, width))
     for number, row in enumerate(rows):
         top = MARGIN + number * row_height

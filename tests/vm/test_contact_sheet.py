@@ -63,7 +63,7 @@ def colours(picture: Image.Image) -> list[tuple[int, ...]]:
 def test_moments_stand_below_each_other_best_first(video: Path, tmp_path: Path) -> None:
     picture = sheet(video, tmp_path / "sheet.png", [Span(4.2, 5.6), Span(0.2, 1.6)])
     assert colours(picture) == [BLUE, RED]
-    assert picture.size == (8 + 6 * 168, 8 + 2 * (90 + 48))
+    assert picture.size == (2 * 8 + 6 * 168, 8 + 2 * (90 + 48))
 
 
 def test_captions_and_times_are_written(video: Path, tmp_path: Path) -> None:
@@ -73,7 +73,10 @@ def test_captions_and_times_are_written(video: Path, tmp_path: Path) -> None:
 
 
 def test_a_short_moment_shows_its_frame_once(video: Path, tmp_path: Path) -> None:
-    assert sheet(video, tmp_path / "sheet.png", [Span(3.0, 3.0)]).width == 8 + 168
+    picture = sheet(video, tmp_path / "sheet.png", [Span(3.0, 3.0)])
+    saturated = [picture.getpixel((x, 60)) == GREEN for x in range(picture.width)]
+    assert saturated == [8 <= x < 8 + 160 for x in range(picture.width)]
+    assert picture.width > 2 * 8 + 168, "the caption is cut off"
 
 
 def test_without_moments_the_answers_segment_is_shown(video: Path, tmp_path: Path) -> None:
