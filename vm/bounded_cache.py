@@ -20,7 +20,7 @@ class BoundedCache(Generic[T]):
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._values: OrderedDict[Hashable, T] = OrderedDict()
+        self._values: OrderedDict[Hashable, tuple[T, int]] = OrderedDict()
         self._nbytes = 0
 
     @property
@@ -28,23 +28,26 @@ class BoundedCache(Generic[T]):
         return self._nbytes
 
     def get(self, key: Hashable) -> T | None:
-        if key in self._values:
-            self._values.move_to_end(key)
-        return self._values.get(key)
+        if key not in self._values:
+            return None
+        value, _ = self._values[key]
+        self.put(key, value)  # measured anew: a prefix grows when a long question follows it
+        return value
 
     def put(self, key: Hashable, value: T) -> None:
         """Keep `value`, unless it alone exceeds the limit."""
         self._drop(key)
-        if value.nbytes > self._limit:
+        nbytes = value.nbytes
+        if nbytes > self._limit:
             return
-        self._values[key] = value
-        self._nbytes += value.nbytes
+        self._values[key] = (value, nbytes)
+        self._nbytes += nbytes
         while self._nbytes > self._limit:
             self._drop(next(iter(self._values)))
 
     def _drop(self, key: Hashable) -> None:
         if key in self._values:
-            self._nbytes -= self._values.pop(key).nbytes
+            self._nbytes -= self._values.pop(key)[1]
 
     def clear(self) -> None:
         self._values.clear()
