@@ -1,0 +1,151 @@
+import json
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from vm.errors import CheckpointError
+from worker import cli, schema
+from worker.errors import WrongCheckpoint
+
+
+@pytest.fixture
+def videomind(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> Iterator[Callable]:
+    """Runs the command in this process; gives its exit code, stdout and stderr."""
+    handler = signal.getsignal(signal.SIGTERM)
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr("sys.argv", ["videomind", *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        return end.value.code, *capsys.readouterr()
+
+    yield call
+    signal.signal(signal.SIGTERM, handler)
+
+
+@pytest.fixture
+def run(videomind: Callable, mind, url: str) -> Callable:
+    return lambda *arguments: videomind("run", "--database", url, *arguments)
+
+
+def test_run_shows_what_was_found(run: Callable, video: Path):
+    code, out, err = run(video, "-q", "Who comes in?")
+    assert (code, err) == (0, "")
+    assert "through the door" in out
+    assert "verifier 0.70" in out
+
+
+def test_run_gives_the_documented_json_one_line_a_question(run: Callable, video: Path, found):
+    code, out, _ = run(video, "-q", "a", "-q", "b", "--json")
+    lines = [json.loads(line) for line in out.splitlines()]
+    assert code == 0
+    assert [line["question"] for line in lines] == ["a", "b"]
+    assert lines[0]["moments"] == found("a").to_dict()["moments"]
+    assert lines[0].keys() == found("a").to_dict().keys()
+
+
+def test_options_mode_and_settings_reach_the_analysis(run: Callable, video: Path, store):
+    run(video, "-q", "a", "--option", "x", "--option", "y", "--mode", "ground", "--window", "none")
+    with store.engine.begin() as connection:
+        row = connection.exec_driver_sql("SELECT options, mode, settings FROM analyses").one()
+    assert row == ('["x", "y"]', "ground", '{"window": null, "min_answer_seconds": 32.0}')
+
+
+def test_a_missing_video_costs_only_itself(run: Callable, video: Path, tmp_path: Path):
+    code, out, err = run(tmp_path / "none.mp4", video, "-q", "a")
+    assert code == 3
+    assert err.startswith("videomind: cannot read")
+    assert err.count("\n") == 1
+    assert "through the door" in out
+
+
+def test_a_bad_video_ends_with_3_and_its_reason(run: Callable, tmp_path: Path):
+    (tmp_path / "bad.mp4").write_bytes(b"no video at all")
+    code, out, _ = run(tmp_path / "bad.mp4", "-q", "a")
+    assert code == 3
+    assert "unsupported_media" in out
+
+
+@pytest.mark.parametrize(("error", "code"), [(RuntimeError("odd"), 1), (WrongCheckpoint("other"), 4)])
+def test_a_failed_analysis_decides_the_exit_code(
+    run: Callable, video: Path, mind, error: Exception, code: int
+):
+    def fail() -> None:
+        raise error
+
+    mind.answers["a"] = fail
+    found_code, out, err = run(video, "-q", "a", "-q", "b")
+    assert (found_code, err) == (code, "")
+    assert str(error) in out
+
+
+def test_a_bad_checkpoint_ends_with_4_before_any_row_is_made(
+    run: Callable, video: Path, store, monkeypatch: pytest.MonkeyPatch
+):
+    def refuse() -> None:
+        raise CheckpointError("weights.safetensors is cut off")
+
+    monkeypatch.setattr("worker.engine.loaded", refuse)
+    assert run(video, "-q", "a")[::2] == (4, "videomind: weights.safetensors is cut off\n")
+    assert store.outcomes([1]) == []
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [(), ("-q",), ("-q", "a", "--mode", "guess"), ("-q", "a", "--window", "soon"), ("-q", "a", "--nosuch")],
+)
+def test_wrong_usage_ends_with_2(run: Callable, video: Path, arguments: tuple[str, ...]):
+    assert run(video, *arguments)[0] == 2
+
+
+def test_an_empty_question_ends_with_3(run: Callable, video: Path):
+    code, _, err = run(video, "-q", " ")
+    assert code == 3
+    assert err == "videomind: the question is empty: say what to look for\n"
+
+
+def test_an_interruption_is_one_line_and_leaves_nothing_running(run: Callable, video: Path, mind, store):
+    def interrupt() -> None:
+        signal.raise_signal(signal.SIGTERM)
+
+    mind.answers["a"] = interrupt
+    assert run(video, "-q", "a") == (130, "", "videomind: interrupted\n")
+    assert store.outcomes([1])[0].state == "queued"
+
+
+def test_db_check_tells_the_version(videomind: Callable, url: str):
+    assert videomind("db", "check", "--database", url) == (0, "tables are of version 0001\n", "")
+
+
+def test_db_check_refuses_a_database_without_tables(videomind: Callable, tmp_path: Path):
+    code, out, err = videomind("db", "check", "--database", f"sqlite:///{tmp_path}/new.db")
+    assert (code, out) == (3, "")
+    assert "run `videomind db upgrade`" in err
+
+
+def test_db_upgrade_sets_up_the_tables(videomind: Callable, tmp_path: Path):
+    url = f"sqlite:///{tmp_path}/new.db"
+    assert videomind("db", "upgrade", "--database", url) == (0, "tables are of version 0001\n", "")
+    assert schema.check(url) == "0001"
+
+
+def test_the_database_may_be_named_by_the_environment(
+    videomind: Callable, url: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(cli, "current", lambda: cli.Settings(url))
+    assert videomind("db", "check")[0] == 0
+
+
+def test_sql_shows_rows_as_text_and_as_json(videomind: Callable, url: str, submitted):
+    submitted("Où?")
+    statement = "SELECT id, question FROM analyses"
+    assert videomind("sql", statement, "--database", url)[1] == "id  question\n--  --------\n1   Où?\n"
+    assert videomind("sql", statement, "--database", url, "--json")[1] == '{"id": 1, "question": "Où?"}\n'
+
+
+def test_sql_refuses_to_change_anything(videomind: Callable, url: str):
+    code, out, err = videomind("sql", "DELETE FROM analyses", "--database", url)
+    assert (code, out) == (3, "")
+    assert err.startswith("videomind: not authorized")
