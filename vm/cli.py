@@ -7,6 +7,7 @@ video or other input, 4 a bad checkpoint or one that cannot be fetched, 130 inte
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -146,7 +147,7 @@ def export_clip(
     videomind export-clip yard.mp4 1:02.5 1:10 lorry.mp4
     """
     span = _span(start, end)
-    if target.exists() and video.exists() and target.samefile(video):
+    if os.path.exists(target) and os.path.exists(video) and os.path.samefile(target, video):
         raise typer.BadParameter("the video itself cannot be written over", param_hint="OUT.mp4")
     from vm.video import export_clip as write_clip
 

@@ -7,6 +7,7 @@ published code. The user's own copy of that file is read here as a syntax tree. 
 from __future__ import annotations
 
 import ast
+import os
 import string
 import warnings
 from collections.abc import Iterator, Mapping
@@ -40,10 +41,10 @@ def import_constants(checkpoint: Path, constants: Path, force: bool = False) -> 
         InvalidRoles: a constant is missing or is anything but text, or a prompt is no template.
         CheckpointError: `roles.json` exists and `force` is not set, or it cannot be written.
     """
-    if not checkpoint.is_dir():
+    if not os.path.isdir(checkpoint):
         raise CheckpointNotFound(f"{checkpoint}: no such folder; name the one with the checkpoint's weights")
     target = checkpoint / ROLES_FILE
-    if target.exists() and not force:
+    if os.path.exists(target) and not force:
         raise CheckpointError(f"{target}: exists already; use --force to replace it")
     write_json(target, _roles(read_constants(constants)), CheckpointError)
     return target

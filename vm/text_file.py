@@ -25,8 +25,8 @@ def read_text(path: Path, max_bytes: int, error: type[VideoMindError]) -> str:
         error: no regular file, unreadable, longer than `max_bytes`, or not text.
     """
     # Opening a pipe or a device can block for ever, so only regular files are opened at all.
-    if not path.is_file():
-        raise error(f"{path}: no such file (a regular file is needed)")
+    if not os.path.isfile(path):
+        raise error(f"{path}: {'not a regular file' if os.path.exists(path) else 'no such file'}")
     try:
         with path.open("rb") as file:
             raw = file.read(max_bytes + 1)

@@ -1,3 +1,4 @@
+import os
 from contextlib import suppress
 from pathlib import Path
 
@@ -126,9 +127,16 @@ def test_bad_files_are_refused_by_name(tmp_path: Path, content: str | bytes, mes
         read(tmp_path, content)
 
 
-def test_folders_and_missing_files_are_refused(tmp_path: Path) -> None:
-    for path in (tmp_path, tmp_path / "missing.srt"):
-        with pytest.raises(SubtitleError, match=path.name):
+def test_only_regular_files_are_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.srt")
+    refusals = {
+        tmp_path: "not a regular file",
+        tmp_path / "pipe.srt": "not a regular file",
+        tmp_path / "missing.srt": "no such file",
+        tmp_path / ("long" * 100): "no such file",
+    }
+    for path, message in refusals.items():
+        with pytest.raises(SubtitleError, match=f"{path.name}: {message}"):
             read_subtitles(path)
 
 
