@@ -4,54 +4,31 @@
     DIR/base/          the Qwen2-VL model they were trained on
     DIR/pulled.json    which repository and commit each of them is, and the files' sizes and hashes
 
-Files that are there already are not fetched again, and a transfer that breaks off goes on where it
-stopped. `HF_ENDPOINT`, `HF_TOKEN` and `HF_HUB_OFFLINE` are honoured, as huggingface_hub reads them.
+Files that are there already are not fetched again, and a file of weights that a broken or killed pull
+left half fetched is gone on with. `HF_ENDPOINT`, `HF_TOKEN` and `HF_HUB_OFFLINE` are honoured, as
+huggingface_hub reads them.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from huggingface_hub import HfApi, constants, hf_hub_download, is_offline_mode
-from huggingface_hub.errors import (
-    GatedRepoError,
-    HfHubHTTPError,
-    HFValidationError,
-    HTTPError,
-    LocalEntryNotFoundError,
-    RepositoryNotFoundError,
-    Response,
-    RevisionNotFoundError,
-)
+from huggingface_hub import HfApi, constants, is_offline_mode
 
-from vm.errors import CheckpointNotFound, DownloadError, UnsafeWeights
+from vm.errors import CheckpointNotFound, DownloadError
+from vm.hub_files import HubFile, Source, download, explained, name_of, verify, wanted_files
 from vm.text_file import read_text, write_json
 
 RECORD = "pulled.json"
 MAX_JSON_BYTES = 16 * 2**20
 TIMEOUT = 30.0  # seconds the hub may stay silent
 
-# What a model is made of. Code and pickles are never fetched: both could run when loaded.
-_WANTED = ("*.safetensors", "*.json", "merges.txt")
-_PICKLED_WEIGHTS = re.compile(r".*model.*\.(bin|pt|pth|ckpt|pkl|pickle)")
 _QWEN2_VL = re.compile(r"Qwen2-VL-\d+B(-Instruct)?")
-
-
-@dataclass(frozen=True)
-class HubFile:
-    """A file of a repository: its size in bytes, and its hash where the hub keeps one (large files)."""
-
-    path: str
-    size: int | None
-    sha256: str | None
 
 
 @dataclass(frozen=True)
@@ -133,21 +110,21 @@ class _Hub:
         """Pin a revision to its commit and list what is wanted of it; offline, as recorded."""
         if is_offline_mode():
             return self._look_up_offline(part, repository, revision)
-        with _explained(repository, revision):
+        with explained(repository, revision):
             info = HfApi(endpoint=self._endpoint).model_info(
                 repository, revision=revision, files_metadata=True, timeout=TIMEOUT
             )
             if not info.sha:
                 raise ValueError("the answer names no commit")
         listed = [HubFile(s.rfilename, s.size, s.lfs.sha256 if s.lfs else None) for s in info.siblings or ()]
-        return Snapshot(repository, revision, info.sha, _wanted(repository, listed))
+        return Snapshot(repository, revision, info.sha, wanted_files(repository, listed))
 
     def _look_up_offline(self, part: str, repository: str, revision: str | None) -> Snapshot:
         snapshot = self._recorded.get(part)
         if snapshot and snapshot.is_of(repository, revision):
             return snapshot
         raise DownloadError(
-            f"HF_HUB_OFFLINE is set, and {self._folder / part} does not hold {_name(repository, revision)};"
+            f"HF_HUB_OFFLINE is set, and {self._folder / part} does not hold {name_of(repository, revision)};"
             " unset it and pull once"
         )
 
@@ -176,33 +153,13 @@ class _Hub:
         file = next((file for file in snapshot.files if file.path == path), None)
         if file is None:
             raise CheckpointNotFound(f"{snapshot.repository}: has no {path}; is it a VideoMind checkpoint?")
-        if not is_offline_mode():
-            with _explained(snapshot.repository, snapshot.revision):
-                hf_hub_download(
-                    snapshot.repository,
-                    path,
-                    revision=snapshot.commit,
-                    local_dir=self._folder / part,
-                    endpoint=self._endpoint,
-                )
-        _verify(self._folder / part / path, file)
-        return self._folder / part / path
-
-
-def _wanted(repository: str, listed: list[HubFile]) -> tuple[HubFile, ...]:
-    """The files to fetch, once it is certain that the weights are not pickles."""
-    wanted = tuple(file for file in listed if any(fnmatchcase(file.path, pattern) for pattern in _WANTED))
-    weights = [PurePosixPath(file.path) for file in wanted if file.path.endswith(".safetensors")]
-    safe = {path.parent for path in weights}
-    for path in (PurePosixPath(file.path) for file in listed):
-        if _PICKLED_WEIGHTS.fullmatch(path.name) and path.parent not in safe:
-            raise UnsafeWeights(
-                f"{repository}: {path} is a pickle, which could run code, and no safetensors stands"
-                " beside it; ask the publisher for safetensors"
-            )
-    if not weights:
-        raise CheckpointNotFound(f"{repository}: holds no safetensors weights; is this the right repository?")
-    return wanted
+        folder = self._folder / part
+        if is_offline_mode():
+            verify(folder / path, file)
+        else:
+            with explained(snapshot.repository, snapshot.revision):
+                download(Source(snapshot.repository, snapshot.commit, self._endpoint), file, folder)
+        return folder / path
 
 
 def _base_name(config: Path) -> str:
@@ -213,25 +170,6 @@ def _base_name(config: Path) -> str:
     if not _QWEN2_VL.fullmatch(name):
         raise DownloadError(f"{config}: base_model_path {path!r} names no Qwen2-VL model; give --base")
     return f"Qwen/{name}"
-
-
-def _verify(path: Path, file: HubFile) -> None:
-    """What differs from the listing is removed, so that the next pull fetches it anew."""
-    if not path.is_file():
-        raise DownloadError(f"{path}: missing; pull again with the hub in reach")
-    if file.size is not None and path.stat().st_size != file.size:
-        problem = f"has {path.stat().st_size} bytes, the hub announced {file.size}"
-    elif file.sha256 and _sha256(path) != file.sha256:
-        problem = "is not what the hub announced (sha256 differs)"
-    else:
-        return
-    path.unlink()
-    raise DownloadError(f"{path}: {problem}; it was removed, pull again")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _read_record(path: Path) -> dict[str, Snapshot]:
@@ -254,36 +192,3 @@ def _read_json(path: Path) -> Any:
         return json.loads(read_text(path, MAX_JSON_BYTES, DownloadError))
     except (ValueError, RecursionError) as problem:
         raise DownloadError(f"{path}: not JSON; remove it and pull again") from problem
-
-
-@contextmanager
-def _explained(repository: str, revision: str | None) -> Iterator[None]:
-    """Turn whatever goes wrong between here and the hub into one typed error."""
-    try:
-        yield
-    except (HTTPError, OSError, ValueError, KeyError, TypeError) as problem:
-        raise DownloadError(f"{_name(repository, revision)}: {_explanation(problem)}") from problem
-
-
-def _explanation(problem: Exception) -> str:
-    match problem:
-        case LocalEntryNotFoundError(__cause__=Exception() as cause):
-            return _explanation(cause)
-        case GatedRepoError():
-            return "the publisher wants terms accepted first; accept them on the hub's page and set HF_TOKEN"
-        case RepositoryNotFoundError():
-            return "no such repository, or a private one; check the name, or set HF_TOKEN"
-        case RevisionNotFoundError():
-            return "no such branch, tag or commit; check --revision and --base-revision"
-        case HFValidationError():
-            return "not a repository's name; write OWNER/NAME, such as yeliudev/VideoMind-2B"
-        case HfHubHTTPError(response=Response(status_code=401 | 403)):
-            return "the hub refuses access; set HF_TOKEN to a token that may read this repository"
-        case HfHubHTTPError():
-            return f"the hub answered with HTTP status {problem.response.status_code}; try again later"
-    first_line = (str(problem) or type(problem).__name__).splitlines()[0]
-    return f"{first_line}; check the connection and HF_ENDPOINT, then pull again to go on from here"
-
-
-def _name(repository: str, revision: str | None) -> str:
-    return f"{repository} at {revision}" if revision else repository

@@ -33,6 +33,8 @@ class Hub:
     altered: set[str] = field(default_factory=set)
     shortened: set[str] = field(default_factory=set)
     statuses: dict[str, int] = field(default_factory=dict)
+    stored_elsewhere: bool = False
+    tokens: dict[str, set[str | None]] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
     address: str = ""
 
@@ -54,11 +56,16 @@ class Handler(BaseHTTPRequestHandler):
     def answer(self) -> None:
         path = unquote(urlsplit(self.path).path)
         self.hub.asked.append(f"{self.command} {self.headers.get('Range', '')} {path}")
+        host = self.headers["Host"].split(":")[0]
+        self.hub.tokens.setdefault(host, set()).add(self.headers.get("Authorization"))
         if status := next((code for part, code in self.hub.statuses.items() if part in path), None):
             self.send(status, b"{}")
         elif match := re.fullmatch(r"/api/models/([^/]+/[^/]+)(?:/revision/(.+))?", path):
             self.describe(match[1], match[2] or "main")
         elif match := re.fullmatch(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path):
+            if self.hub.stored_elsewhere and host == "127.0.0.1" and path.endswith(".safetensors"):
+                elsewhere = f"http://localhost:{self.server.server_address[1]}{path}"
+                return self.send(302, b"", {"Location": elsewhere, "ETag": '"x"', "X-Repo-Commit": COMMIT})
             self.deliver(self.hub.repositories[match[1]][match[3]], match[3])
 
     def describe(self, repository: str, revision: str) -> None:
@@ -183,6 +190,45 @@ def test_a_broken_transfer_goes_on_where_it_stopped(
     assert any(f"bytes={len(WEIGHTS) // 2}-" in line for line in hub.asked)
 
 
+@pytest.fixture
+def part(tmp_path: Path) -> Path:
+    """Where a killed process leaves what it has of the base's weights."""
+    path = tmp_path / "base" / ".cache" / "parts" / hashlib.sha256(WEIGHTS[::-1]).hexdigest()
+    path.parent.mkdir(parents=True)
+    return path
+
+
+def test_the_token_is_shown_to_the_hub_and_not_to_its_store(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "secret")
+    hub.stored_elsewhere = True
+    pull(MODEL, tmp_path, endpoint=hub.address)
+    assert (tmp_path / "base/model.safetensors").read_bytes() == WEIGHTS[::-1]
+    assert hub.tokens == {"127.0.0.1": {"Bearer secret"}, "localhost": {None}}
+
+
+def test_a_killed_pull_is_gone_on_with(hub: Hub, tmp_path: Path, part: Path) -> None:
+    part.write_bytes(WEIGHTS[::-1][:1000])
+    pull(MODEL, tmp_path, endpoint=hub.address)
+    assert (tmp_path / "base/model.safetensors").read_bytes() == WEIGHTS[::-1]
+    assert any("bytes=1000-" in line for line in hub.asked)
+    assert not part.exists()
+
+
+def test_a_part_that_is_too_long_is_begun_anew(hub: Hub, tmp_path: Path, part: Path) -> None:
+    part.write_bytes(WEIGHTS + b"more")
+    pull(MODEL, tmp_path, endpoint=hub.address)
+    assert (tmp_path / "base/model.safetensors").read_bytes() == WEIGHTS[::-1]
+
+
+def test_a_part_of_something_else_costs_one_more_pull(hub: Hub, tmp_path: Path, part: Path) -> None:
+    part.write_bytes(b"something else")
+    with pytest.raises(DownloadError, match=r"model\.safetensors: is not what .* pull again"):
+        pull(MODEL, tmp_path, endpoint=hub.address)
+    pull(MODEL, tmp_path, endpoint=hub.address)
+
+
 def test_a_pull_that_failed_keeps_the_files_it_has(hub: Hub, tmp_path: Path) -> None:
     hub.statuses["/model.safetensors"] = 403
     with pytest.raises(DownloadError, match="the hub refuses access"):
@@ -240,7 +286,7 @@ def test_an_unknown_base_must_be_named(hub: Hub, tmp_path: Path, config: bytes) 
         ("a/b/c", None, DownloadError, "not a repository's name"),
         ("tests/empty", None, CheckpointNotFound, "holds no safetensors"),
         ("tests/bare", None, CheckpointNotFound, r"has no config\.json"),
-        ("tests/rude", None, DownloadError, "Invalid filename|outside"),
+        ("tests/rude", None, DownloadError, r"listing is unsafe \('\.\./\.\./out\.json'\)"),
     ],
 )
 def test_what_is_not_there_is_named(
