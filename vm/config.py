@@ -5,9 +5,12 @@ The defaults are the budgets VideoMind was published with (paper section 4, `vid
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+
+from vm.errors import QuestionError
 
 PATCH_SIZE = 14  # pixels, a side of one vision patch
 MERGE_SIZE = 2  # patches, a side of what becomes one token
@@ -32,7 +35,8 @@ class RoleSettings:
     prompt: str = "{}"
 
     def __post_init__(self) -> None:
-        if not (self.frame_rate > 0 and self.max_frames >= TEMPORAL_PATCH_SIZE and self.max_new_tokens >= 1):
+        counts_make_sense = self.max_frames >= TEMPORAL_PATCH_SIZE and self.max_new_tokens >= 1
+        if not (0 < self.frame_rate < math.inf and counts_make_sense):
             raise ValueError("frame_rate, max_frames (at least 2) and max_new_tokens must be positive")
         if not TOKEN_PIXELS <= self.min_pixels <= self.max_pixels:
             raise ValueError(f"pixel limits must satisfy {TOKEN_PIXELS} ≤ min_pixels ≤ max_pixels")
@@ -58,6 +62,10 @@ class ChainSettings:
 
     `window` None grounds any video in one pass, as published; else videos longer than `long_video`
     are grounded window by window. `reuse_bytes` bounds what an open video keeps for later questions.
+
+    Raises:
+        QuestionError: a window under twice its overlap, which would take many passes to get ahead, a
+            length that is negative or no number, no candidate.
     """
 
     candidates: int = 5
@@ -71,7 +79,12 @@ class ChainSettings:
     reuse_bytes: int = 2 * 2**30
 
     def __post_init__(self) -> None:
-        if self.window is not None and not 0 <= self.window_overlap < self.window:
-            raise ValueError("a window must be longer than its overlap")
-        if self.min_answer_seconds < 0 or self.candidates < 1:
-            raise ValueError("min_answer_seconds must not be negative, candidates at least 1")
+        shortest = max(1.0, 2 * self.window_overlap)
+        if self.window is not None and not 0 <= self.window_overlap < shortest <= self.window:
+            raise QuestionError(
+                f"the window is {self.window} s: give at least {shortest:g} s (twice its overlap), or none"
+            )
+        if not 0 <= self.min_answer_seconds < math.inf:
+            raise QuestionError(f"min_answer_seconds is {self.min_answer_seconds}: give 0 or more seconds")
+        if self.candidates < 1:
+            raise QuestionError("at least one candidate must be kept")

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import string
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from vm.errors import CheckpointError, InvalidRoles, MissingRole
 
 ROLES_FILE = "roles.json"
 PROMPTED_ROLES = ("planner", "grounder", "verifier")
+_WHOLE_NUMBERS = ("max_frames", "min_pixels", "max_pixels", "max_new_tokens")
 
 
 @dataclass(frozen=True)
@@ -45,11 +46,14 @@ class RoleBook:
         return self.settings(role).prompt.format(text)
 
 
-def load_role_book(checkpoint: Path) -> RoleBook:
+def load_role_book(checkpoint: Path, adapters: Collection[str] = ()) -> RoleBook:
     """Read and check `roles.json`.
 
+    Args:
+        adapters: the roles the checkpoint has weights for, which must have their prompts.
+
     Raises:
-        InvalidRoles: the file is missing, is not JSON, or holds something it should not.
+        InvalidRoles: the file is missing, is not JSON, holds something it should not, or lacks a prompt.
     """
     path = checkpoint / ROLES_FILE
     if not path.is_file():
@@ -58,12 +62,12 @@ def load_role_book(checkpoint: Path) -> RoleBook:
             f"`videomind import-checkpoint {checkpoint} --constants path/to/videomind/constants.py`"
         )
     try:
-        return parse_role_book(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, TypeError, RecursionError) as error:
+        return parse_role_book(json.loads(path.read_text(encoding="utf-8")), adapters)
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise InvalidRoles(f"{path}: {error}") from error
 
 
-def parse_role_book(content: Any) -> RoleBook:
+def parse_role_book(content: Any, adapters: Collection[str] = ()) -> RoleBook:
     """Raises: ValueError or TypeError saying what is wrong."""
     _only(content, {"special_tokens", "roles"}, "roles.json")
     tokens = content.get("special_tokens", {})
@@ -71,18 +75,22 @@ def parse_role_book(content: Any) -> RoleBook:
     if not all(isinstance(token, str) and token for token in tokens.values()):
         raise ValueError("special_tokens must be texts")
     given = content.get("roles", {})
-    if not isinstance(given, dict):
-        raise ValueError("roles must be an object")
-    roles = {name: _role_settings(name, given.get(name, {})) for name in {**PUBLISHED_ROLES, **given}}
+    _only(given, set(PUBLISHED_ROLES), "roles")
+    roles = {name: _role_settings(name, given.get(name, {})) for name in PUBLISHED_ROLES}
+    for name in PROMPTED_ROLES:
+        if name in adapters and "prompt" not in given.get(name, {}):
+            raise ValueError(f"{name} has no prompt")
     return RoleBook(roles, **tokens)
 
 
 def _role_settings(name: str, given: Any) -> RoleSettings:
     _only(given, {field.name for field in fields(RoleSettings)}, name)
-    default = PUBLISHED_ROLES.get(name, PUBLISHED_ROLES["answerer"])
-    settings = RoleSettings(**{**vars(default), **given})
-    placeholders = [field for _, field, _, _ in string.Formatter().parse(settings.prompt) if field is not None]
-    if placeholders not in ([""], ["0"]):
+    if broken := [key for key in _WHOLE_NUMBERS if type(given.get(key, 0)) is not int]:
+        raise ValueError(f"{broken[0]} of {name} must be a whole number")
+    settings = RoleSettings(**{**vars(PUBLISHED_ROLES[name]), **given})
+    # Formatting instructions could make a text of any length.
+    placeholders = [field for _, *field in string.Formatter().parse(settings.prompt) if field[0] is not None]
+    if placeholders not in ([["", "", None]], [["0", "", None]]):
         raise ValueError(f"the prompt of {name} must have exactly one placeholder {{}}")
     return settings
 
@@ -120,11 +128,18 @@ class ChatTokenizer:
         self._special = sorted(tokenizer.get_added_vocab(), key=len, reverse=True)
 
     def chat(self, prompt: str, answer_prefix: str = "") -> ChatPrompt:
-        """The user's message (one video, then `prompt`), up to where the model is to write."""
+        """The user's message (one video, then `prompt`), up to where the model is to write.
+
+        Raises:
+            CheckpointError: the chat template fails, or has no place for a video.
+        """
         message = [{"role": "user", "content": [{"type": "video"}, {"type": "text", "text": prompt}]}]
-        text = self._tokenizer.apply_chat_template(
-            message, chat_template=self._chat_template, tokenize=False, add_generation_prompt=True
-        )
+        try:
+            text = self._tokenizer.apply_chat_template(
+                message, chat_template=self._chat_template, tokenize=False, add_generation_prompt=True
+            )
+        except Exception as error:  # a template is a program, and may fail in any way
+            raise CheckpointError(f"the chat template does not work: {error}") from error
         before, found, after = (text + answer_prefix).partition(self._video_token)
         if not found:
             raise CheckpointError(f"the chat template leaves no place for the video ({self._video_token})")
