@@ -61,6 +61,7 @@ def _parse_step(item: Any) -> Step:
     query = item.get("value")
     if not isinstance(query, str) or not fold_query(query):
         raise ValueError("the grounder needs a query")
+    query.encode()  # refuses halves of surrogate pairs, which JSON can spell and no tokenizer reads
     return Step(role, query)
 
 
