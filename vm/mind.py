@@ -186,8 +186,12 @@ def _tokenizer(checkpoint: Checkpoint) -> ChatTokenizer:
         tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(path))
     except Exception as error:  # the tokenizers library raises bare Exception
         raise CheckpointError(f"{path} cannot be read as a tokenizer: {error}") from error
-    video_id = int(checkpoint.base_config["video_token_id"])
-    return ChatTokenizer(tokenizer, _chat_template(checkpoint), tokenizer.convert_ids_to_tokens(video_id))
+    if not 0 <= checkpoint.video_id < len(tokenizer):
+        raise CheckpointError(f"{path} has no token {checkpoint.video_id}, the base's video_token_id")
+    video_token = tokenizer.convert_ids_to_tokens(checkpoint.video_id)
+    chat = ChatTokenizer(tokenizer, _chat_template(checkpoint), video_token)
+    chat.chat("")  # a template that does not work is found out now, not at the first question
+    return chat
 
 
 def _chat_template(checkpoint: Checkpoint) -> str:

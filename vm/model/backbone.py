@@ -6,6 +6,8 @@ with the model goes through four calls: `encode` frames, `read` tokens, `next_to
 
 from __future__ import annotations
 
+import re
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -87,8 +89,8 @@ class Backbone:
         for role in checkpoint.adapters:
             self._heads[role] = self._load_adapter(checkpoint, role)
         self._lora_layers = [module for module in self._model.modules() if isinstance(module, LoraLayer)]
-        self.video_id = int(checkpoint.base_config["video_token_id"])
-        self.eos_ids = _end_of_sequence_ids(checkpoint)
+        self.video_id = checkpoint.video_id
+        self.eos_ids = checkpoint.end_ids
         self.decoder = _load_decoder(checkpoint, device) if "grounder" in self._heads else None
         self._activate(None)
         self._model.requires_grad_(False).eval()
@@ -165,8 +167,17 @@ class Backbone:
 
     @torch.inference_mode()
     def next_token_logits(self, states: Tensor) -> Tensor:
-        """(n, vocabulary) in float32, for (n, hidden) states before the last norm."""
-        return torch.nn.functional.linear(self._norm(states), self._head).float()
+        """(n, vocabulary) in float32, for (n, hidden) states before the last norm.
+
+        Raises:
+            CheckpointError: the weights, or the dtype they are run in, give no finite numbers.
+        """
+        logits = torch.nn.functional.linear(self._norm(states), self._head).float()
+        if not logits.isfinite().all():
+            raise CheckpointError(
+                f"the model's scores are not finite: its weights are damaged, or overflow {self.dtype}"
+            )
+        return logits
 
     @torch.inference_mode()
     def generate(self, past: KeyValues, state: Tensor, position: int, limit: int) -> Generation:
@@ -195,8 +206,11 @@ class Backbone:
         config = _lora_config(read_json(folder / "adapter_config.json"), f"{folder / 'adapter_config.json'}")
         before = {name for name, _ in self._model.named_parameters()}
         try:
-            inject_adapter_in_model(config, self._model, role, low_cpu_mem_usage=True)
-        except ValueError as error:
+            with warnings.catch_warnings():
+                # It warns of a second adapter, and here there are several on purpose.
+                warnings.filterwarnings("ignore", "Already found a `peft_config`", UserWarning)
+                inject_adapter_in_model(config, self._model, role, low_cpu_mem_usage=True)
+        except (ValueError, re.error) as error:
             raise CheckpointError(f"{folder / 'adapter_config.json'}: {error}") from error
         ours = {n: p.shape for n, p in self._model.named_parameters() if n not in before and f".{role}." in n}
         stored = {name.replace(f".{role}.", "."): name for name in ours}
@@ -214,10 +228,12 @@ def _load_base(checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype)
     try:
         config = Qwen2VLConfig.from_dict(dict(checkpoint.base_config))
         config._attn_implementation = ATTENTION
+        _check_attention(config.get_text_config())
         with torch.device("meta"):
             model = Qwen2VLForConditionalGeneration(config)
-    except (ValueError, TypeError, KeyError, ZeroDivisionError) as error:
-        raise CheckpointError(f"{checkpoint.base / 'config.json'} describes no Qwen2-VL: {error}") from error
+    except Exception as error:  # transformers checks little, and what fails then may be anything
+        reason = " ".join(str(error).split())
+        raise CheckpointError(f"{checkpoint.base / 'config.json'} describes no Qwen2-VL: {reason}") from error
     tied = frozenset([_HEAD]) if config.tie_word_embeddings else frozenset()
     shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
     tensors = read_tensors(weight_files(checkpoint.base), shapes, dtype, device, optional=tied)
@@ -226,6 +242,15 @@ def _load_base(checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype)
     model.load_state_dict(tensors, assign=True)
     _restore_buffers(model, device)
     return model
+
+
+def _check_attention(config: Any) -> None:
+    """Refuse what would load, and then run wrongly or not at all. Raises: ValueError."""
+    if set(config.layer_types) != {"full_attention"}:
+        raise ValueError("sliding windows of attention are not supported")
+    head_width = config.hidden_size // config.num_attention_heads
+    if 2 * sum(config.rope_parameters["mrope_section"]) != head_width:
+        raise ValueError(f"mrope_section does not divide heads of width {head_width}")
 
 
 def _restore_buffers(model: Any, device: torch.device) -> None:
@@ -246,7 +271,7 @@ def _lora_config(given: Mapping[str, Any], where: str) -> LoraConfig:
     try:
         return LoraConfig(
             r=int(given["r"]),
-            lora_alpha=given["lora_alpha"],
+            lora_alpha=float(given["lora_alpha"]),
             target_modules=[rename(target) for target in targets],
             use_rslora=bool(given.get("use_rslora", False)),
             rank_pattern={rename(k): v for k, v in (given.get("rank_pattern") or {}).items()},
@@ -258,26 +283,15 @@ def _lora_config(given: Mapping[str, Any], where: str) -> LoraConfig:
 
 def _load_decoder(checkpoint: Checkpoint, device: torch.device) -> TimestampDecoder:
     path = checkpoint.folder / DECODER_FILE
-    dims, hidden = stored_shape(path, "vis_proj.1.weight")[:2]
-    if hidden != checkpoint_width(checkpoint):
+    text_config = checkpoint.base_config.get("text_config", checkpoint.base_config)  # newer configs nest it
+    width = text_config.get("hidden_size")
+    shape = stored_shape(path, "vis_proj.1.weight")
+    if len(shape) != 2 or shape[1] != width:
         raise TensorMismatch(
-            f"{path}: vis_proj.1.weight reads states of width {hidden}, the base's are {checkpoint_width(checkpoint)} wide"
+            f"{path}: tensor vis_proj.1.weight has shape {shape}, but the base's states are {width} wide"
         )
     with torch.device("meta"):
-        decoder = TimestampDecoder(hidden, dims, str(checkpoint.base_config.get("hidden_act", "silu")))
+        decoder = TimestampDecoder(width, shape[0], str(text_config.get("hidden_act", "silu")))
     shapes = {name: tensor.shape for name, tensor in decoder.state_dict().items()}
     decoder.load_state_dict(read_tensors([path], shapes, torch.float32, device), assign=True)
     return decoder.requires_grad_(False).eval()
-
-
-def checkpoint_width(checkpoint: Checkpoint) -> int:
-    """Width of the base's hidden states; newer configs nest it."""
-    config = checkpoint.base_config
-    return int(config.get("text_config", config).get("hidden_size", 0))
-
-
-def _end_of_sequence_ids(checkpoint: Checkpoint) -> frozenset[int]:
-    path = checkpoint.folder / "generation_config.json"
-    given = read_json(path) if path.is_file() else checkpoint.base_config
-    ids = given.get("eos_token_id")
-    return frozenset(ids if isinstance(ids, list) else [ids])

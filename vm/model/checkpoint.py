@@ -55,6 +55,24 @@ class Checkpoint:
     adapters: Mapping[str, Path]
     fingerprint: str
 
+    @property
+    def video_id(self) -> int:
+        """Id of the token that stands for the video. Raises: CheckpointError."""
+        found = self.base_config.get("video_token_id")
+        if type(found) is not int:
+            raise CheckpointError(f"{self.base / 'config.json'}: video_token_id is {found!r}, not a token id")
+        return found
+
+    @property
+    def end_ids(self) -> frozenset[int]:
+        """Ids of the tokens that end a reply. Raises: CheckpointError."""
+        path = self.folder / "generation_config.json"
+        found = (read_json(path) if path.is_file() else self.base_config).get("eos_token_id")
+        ids = found if isinstance(found, list) else [found]
+        if not ids or any(type(item) is not int for item in ids):
+            raise CheckpointError(f"{path}: eos_token_id is {found!r}, so no reply would end")
+        return frozenset(ids)
+
 
 def open_checkpoint(folder: str | Path, base: str | Path | None = None) -> Checkpoint:
     """Find a checkpoint's parts and its base.
@@ -77,7 +95,7 @@ def open_checkpoint(folder: str | Path, base: str | Path | None = None) -> Check
     weights = [*weight_files(base_folder), *(_weights_in(path, ADAPTER_FILE) for path in adapters.values())]
     if "grounder" in adapters:
         weights.append(_weights_in(folder, DECODER_FILE))
-    book = load_role_book(folder)
+    book = load_role_book(folder, adapters)
     fingerprint = _fingerprint([*weights, folder / ROLES_FILE])
     return Checkpoint(folder, base_folder, config, base_config, book, adapters, fingerprint)
 
@@ -133,9 +151,13 @@ def weight_files(base: Path) -> list[Path]:
     if not index.is_file():
         return [_weights_in(base, "model.safetensors")]
     weight_map = read_json(index).get("weight_map")
-    if not isinstance(weight_map, dict) or not all(isinstance(name, str) for name in weight_map.values()):
+    if not isinstance(weight_map, dict) or not weight_map or not all(map(_is_text, weight_map.values())):
         raise CheckpointError(f"{index} has no weight_map from tensors to files")
     return [_weights_in(base, Path(name).name) for name in sorted(set(weight_map.values()))]
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
 
 
 def _weights_in(folder: Path, name: str) -> Path:

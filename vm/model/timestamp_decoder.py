@@ -113,7 +113,7 @@ def best_spans(output: PyramidOutput, nms_iou: float, limit: int = 100) -> tuple
     """
     spans = output.normalized_spans()[0].float().cpu()
     confidences = output.logits[0].float().sigmoid().cpu()
-    finite = spans.isfinite().all(dim=1)
+    finite = spans.isfinite().all(dim=1) & confidences.isfinite()
     spans, confidences = spans[finite], confidences[finite]
     order = confidences.argsort(descending=True, stable=True)
     spans, confidences = spans[order], confidences[order]
