@@ -11,7 +11,6 @@ import unicodedata
 from collections.abc import Sequence
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from vm.moments import Moment, Span
@@ -29,7 +28,7 @@ _JOINERS = "\N{ZERO WIDTH NON-JOINER}\N{ZERO WIDTH JOINER}"  # many scripts cann
 
 def print_result(result: Result, console: Console) -> None:
     """Question, answer and the best moments, fitted to the console's width, colours and characters."""
-    console.print(_table(_outcome(result)))
+    _print_facts(_outcome(result), console)
     for moment in result.moments[:SHOWN_MOMENTS]:
         console.print(_heading(moment))
         console.print(_timeline(moment.span, result.video.duration, console))
@@ -51,7 +50,7 @@ def print_video(video: VideoFacts, console: Console) -> None:
         ("codec", video.codec),
         ("starts at", f"{video.start_time:.3f} s of the file's own clock"),
     ]
-    console.print(_table(facts))
+    _print_facts(facts, console)
 
 
 def plain(text: str) -> str:
@@ -105,13 +104,15 @@ def _plan(plan: Plan) -> str:
     return f"{steps} (the default: the planner's own could not be used)" if plan.fallback else steps
 
 
-def _table(lines: Sequence[tuple[str, str]]) -> Table:
-    table = Table.grid(padding=(0, 2))
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column(overflow="fold")
-    for name, value in lines:
-        table.add_row(name, Text(plain(value)))
-    return table
+def _print_facts(facts: Sequence[tuple[str, str]], console: Console) -> None:
+    """Names in one column, values wrapped in another; a table would pad every line with spaces."""
+    margin = max(len(name) for name, _ in facts) + 2
+    for name, value in facts:
+        label = Text(name.ljust(margin), style="bold")
+        for line in Text(plain(value)).wrap(console, max(1, console.width - margin), overflow="fold"):
+            line.rstrip()
+            console.print(label + line)
+            label = Text(" " * margin)
 
 
 def _heading(moment: Moment) -> Text:

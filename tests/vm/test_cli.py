@@ -12,8 +12,7 @@ from jsonschema import validate
 from PIL import Image
 
 from vm.cli import app
-from vm.errors import CheckpointNotFound, DownloadError, InvalidRoles, NoFrames, SubtitleError, VideoMindError
-from vm.terminal import exit_code, run_app
+from vm.terminal import run_app
 
 PARITY = Path(__file__).parents[1] / "parity"
 VIDEO = PARITY / "videos" / "tiny3s.mp4"
@@ -173,14 +172,6 @@ def test_a_bad_checkpoint_ends_with_4(run: Run, tmp_path: Path) -> None:
         assert (ended.code, ended.out) == (4, "")
         assert ended.err.startswith("videomind: ")
         assert ended.err.count("\n") == 1
-
-
-@pytest.mark.parametrize(
-    ("error", "code"),
-    [(NoFrames, 3), (SubtitleError, 3), (CheckpointNotFound, 4), (InvalidRoles, 4), (DownloadError, 4)],
-)
-def test_errors_have_their_exit_codes(error: type[VideoMindError], code: int) -> None:
-    assert exit_code(error("…")) == code
 
 
 def test_an_interrupt_ends_with_130(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,7 +39,7 @@ def printed(result: Result, width: int = 80, encoding: str = "utf-8", **settings
 
 
 def test_a_piped_result_is_plain_text() -> None:
-    assert [line.rstrip() for line in printed(RESULT, width=50).splitlines()] == [
+    assert printed(RESULT, width=50).splitlines() == [
         "question    when?",
         "answer      at noon",
         "seen in     1:08.0 - 1:40.0",
@@ -54,6 +54,11 @@ def test_a_piped_result_is_plain_text() -> None:
 
 def test_a_terminal_that_knows_ascii_only_gets_ascii() -> None:
     assert "---# 1:40.0" in printed(RESULT, encoding="ascii")
+
+
+def test_long_values_are_wrapped_beside_their_name() -> None:
+    lines = printed(replace(RESULT, question="why do we wait for so long?"), width=30).splitlines()
+    assert lines[:2] == ["question    why do we wait for", "            so long?"]
 
 
 @pytest.mark.parametrize("width", [24, 40, 80, 200])
