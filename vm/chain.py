@@ -41,10 +41,21 @@ class Request:
             raise QuestionError("the question is empty")
         if sum(map(len, (self.question, *self.options))) > MAX_QUESTION_CHARACTERS:
             raise QuestionError(f"question and options are longer than {MAX_QUESTION_CHARACTERS} characters")
+        if not all(map(_is_unicode, (self.question, *self.options))):
+            raise QuestionError("question and options must be valid Unicode text")
         if self.mode not in _FIXED_STEPS and self.mode != "auto":
             raise QuestionError(f"unknown mode {self.mode!r}: choose auto, {', '.join(_FIXED_STEPS)}")
         if self.options and not (2 <= len(self.options) <= MAX_OPTIONS and all(o.strip() for o in self.options)):
             raise QuestionError(f"give between 2 and {MAX_OPTIONS} options, none of them empty")
+
+
+def _is_unicode(text: str) -> bool:
+    """Half a surrogate pair, as badly encoded command lines and JSON escapes leave it, is not."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def run_chain(
@@ -62,7 +73,7 @@ def run_chain(
             and between windows; what it raises ends the chain there.
     """
     progress("planner", 0.0)
-    agreed = _agree_on_plan(cast, footage, request)
+    agreed = _agree_on_plan(cast, footage, request, chain)
     query = fold_query(agreed.query or request.question) if agreed.grounds else None
 
     candidates: Sequence[Candidate] = ()
@@ -102,12 +113,14 @@ _FIXED_STEPS: dict[str, Callable[[str], tuple[Step, ...]]] = {
 }
 
 
-def _agree_on_plan(cast: Cast, footage: Footage, request: Request) -> Plan:
+def _agree_on_plan(cast: Cast, footage: Footage, request: Request, chain: ChainSettings) -> Plan:
     """The planner's plan, or the fixed one of a given mode; without a planner, ground and answer."""
     if request.mode != "auto":
         return Plan(_FIXED_STEPS[request.mode](request.question))
     if not cast.has("planner"):
         return Plan(default_steps(request.question))
+    if len(grounding_windows(footage.duration, chain)) == 1:  # the grounder will most likely look next
+        footage.fetch([footage.view(cast.settings(role)) for role in ("planner", "grounder")])
     return plan(cast, footage, request.question)
 
 

@@ -8,7 +8,7 @@ Knows frames and tensors; knows nothing of plans, candidates or answers.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -28,6 +28,8 @@ from vm.video import VideoReader
 
 T = TypeVar("T")
 
+# Patches made and encoded together: enough to keep a processor busy, few enough for its caches.
+_BATCH_PATCHES = 2048
 # Tokens read in one pass at most: bounds memory where several candidates are read together.
 _PACKED_TOKENS = 16384
 # Room behind a prefix for a question and what is written in reply, so that buffers rarely grow.
@@ -102,8 +104,9 @@ class Footage:
         self.backbone = backbone
         self.stopwatch = Stopwatch()
         self._markers = markers
-        # Prefixes are far larger than features and quicker made anew; they must not push features out.
-        self._features: BoundedCache[Tensor] = BoundedCache(reuse_bytes // 2)
+        # Bounded apart: prefixes are large and quickly made anew, they must not push the others out.
+        self._frames: BoundedCache[Tensor] = BoundedCache(reuse_bytes // 8)
+        self._features: BoundedCache[Tensor] = BoundedCache(reuse_bytes * 3 // 8)
         self._prefixes: BoundedCache[Prefix] = BoundedCache(reuse_bytes // 2)
 
     @property
@@ -117,6 +120,12 @@ class Footage:
         size = fit_size(info.height, info.width, settings.min_pixels, settings.max_pixels)
         return View(self.reader.sample(span, settings.frame_rate, settings.max_frames), *size)
 
+    def fetch(self, views: Sequence[View]) -> None:
+        """Decode in one go what several roles are about to look at, if it can be kept until then."""
+        for size in dict.fromkeys((view.height, view.width) for view in views):
+            numbers = [n for view in views if (view.height, view.width) == size for n in view.indices]
+            self._decode(numbers, size)
+
     def features(self, views: Sequence[View]) -> list[Tensor]:
         """(T, H·W, hidden) in tokens for each view; only what was never seen is decoded and encoded."""
         wanted = {key: self._features.get(key) for view in views for key in view.patch_keys}
@@ -129,16 +138,34 @@ class Footage:
         self, keys: list[tuple[int, int, int, int]], size: tuple[int, int]
     ) -> dict[tuple[int, int, int, int], Tensor]:
         numbers = [number for key in keys for number in key[:2]]
-        with self.stopwatch.measure("decode"):
-            frames = self.reader.read(numbers, size).pixels
+        decoded = self._decode(numbers, size)
+        frames = torch.stack([decoded[number] for number in numbers])
         with self.stopwatch.measure("vision"):
-            patches = to_patches(frames.to(self.backbone.device), self.backbone.dtype)
-            rows, columns = size[0] // PATCH_SIZE, size[1] // PATCH_SIZE
             # Cloned, since a slice would keep its whole batch alive after the others are dropped.
-            made = {key: f.clone() for key, f in zip(keys, self.backbone.encode(patches, rows, columns), strict=True)}
+            made = {key: f.clone() for key, f in zip(keys, self._encode(frames), strict=True)}
         for key, feature in made.items():
             self._features.put(key, feature)
         return made
+
+    def _decode(self, numbers: Sequence[int], size: tuple[int, int]) -> dict[int, Tensor]:
+        """uint8 (3, height, width) for each frame number; each is decoded once while it can be kept."""
+        frames = {number: self._frames.get((number, size)) for number in numbers}
+        missing = [number for number, frame in frames.items() if frame is None]
+        if missing:
+            with self.stopwatch.measure("decode"):
+                decoded = self.reader.read(missing, size).pixels
+            for number, frame in zip(missing, decoded, strict=True):
+                frames[number] = frame.clone()
+                self._frames.put((number, size), frames[number])
+        return {number: _known(frame) for number, frame in frames.items()}
+
+    def _encode(self, frames: Tensor) -> Iterator[Tensor]:
+        """(H·W, hidden) in tokens for each two of (2·T, 3, height, width) frames."""
+        rows, columns = frames.shape[2] // PATCH_SIZE, frames.shape[3] // PATCH_SIZE
+        batch = 2 * max(1, _BATCH_PATCHES // (rows * columns))
+        for part in frames.split(batch):
+            patches = to_patches(part.to(self.backbone.device), self.backbone.dtype)
+            yield from self.backbone.encode(patches, rows, columns)
 
     def prefixes(self, role: str, before: tuple[int, ...], after: int, views: Sequence[View]) -> list[Prefix]:
         """Each view's prefix for `role`, in the given order; those not yet known are read together.
@@ -188,6 +215,7 @@ class Footage:
 
     def forget(self) -> None:
         """Let go of everything kept."""
+        self._frames.clear()
         self._features.clear()
         self._prefixes.clear()
 
@@ -210,7 +238,7 @@ def _text_positions(first: int, count: int) -> Tensor:
     return torch.arange(first, first + count).expand(3, -1)
 
 
-def _packs(passages: Sequence[Passage]) -> Iterable[list[Passage]]:
+def _packs(passages: Sequence[Passage]) -> Iterator[list[Passage]]:
     pack: list[Passage] = []
     for passage in passages:
         if pack and sum(len(p.ids) for p in pack) + len(passage.ids) > _PACKED_TOKENS:

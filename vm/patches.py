@@ -16,8 +16,11 @@ from vm.config import MERGE_SIZE, PATCH_SIZE, PIXEL_FACTOR, TEMPORAL_PATCH_SIZE
 from vm.errors import UnsupportedMedia
 
 _MAX_ASPECT_RATIO = 200
+# (byte / 255 − mean) / deviation, with CLIP's figures, as one multiplication and one addition.
 _CLIP_MEAN = torch.tensor((0.48145466, 0.4578275, 0.40821073)).view(3, 1, 1)
 _CLIP_DEVIATION = torch.tensor((0.26862954, 0.26130258, 0.27577711)).view(3, 1, 1)
+_SCALE = 1 / (255 * _CLIP_DEVIATION)
+_SHIFT = -_CLIP_MEAN / _CLIP_DEVIATION
 
 PATCH_VALUES = 3 * TEMPORAL_PATCH_SIZE * PATCH_SIZE * PATCH_SIZE
 
@@ -54,8 +57,7 @@ def to_patches(frames: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
     """
     count, _, height, width = frames.shape
     rows, columns = height // PIXEL_FACTOR, width // PIXEL_FACTOR
-    mean, deviation = _CLIP_MEAN.to(frames.device), _CLIP_DEVIATION.to(frames.device)
-    pixels = (frames.float().mul_(1 / 255) - mean).div_(deviation).to(dtype)
+    pixels = frames.float().mul_(_SCALE.to(frames.device)).add_(_SHIFT.to(frames.device)).to(dtype)
     blocks = pixels.view(
         count // TEMPORAL_PATCH_SIZE,
         TEMPORAL_PATCH_SIZE,

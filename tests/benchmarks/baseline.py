@@ -2,7 +2,7 @@
 
 Every role opens, decodes and encodes the video for itself, candidates are verified one at a time,
 and nothing is kept. It shares with the library what decides the result and not the speed: weights,
-prompts, rotary positions, the sampling rule and the decoder of single frames.
+prompts, rotary positions, the sampling rule and the timestamp decoder.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import av
 import torch
 from torch import Tensor
 from transformers import DynamicCache
@@ -21,13 +22,15 @@ from vm.mind import VideoMind
 from vm.model.positions import rotary_positions
 from vm.model.timestamp_decoder import best_spans
 from vm.moments import Span
-from vm.patches import fit_size, to_patches
+from vm.patches import fit_size
 from vm.prompts import ChatPrompt
 from vm.result import Plan
 from vm.roles.grounder import fallback_candidates
 from vm.roles.planner import default_steps, fold_query, parse_plan
 from vm.video import open_video
 
+_MEAN = torch.tensor((0.48145466, 0.4578275, 0.40821073)).view(3, 1, 1)
+_DEVIATION = torch.tensor((0.26862954, 0.26130258, 0.27577711)).view(3, 1, 1)
 
 class Baseline:
     """Takes over a loaded `VideoMind`'s weights and runs them with transformers' own forward pass."""
@@ -96,11 +99,10 @@ class Baseline:
         with open_video(video) as reader:
             size = fit_size(reader.info.height, reader.info.width, settings.min_pixels, settings.max_pixels)
             view = View(reader.sample(span, settings.frame_rate, settings.max_frames), *size)
-            frames = reader.read(view.indices, size).pixels
         backbone = self.cast.backbone
-        patches = to_patches(frames.to(backbone.device), backbone.dtype)
-        grid = torch.tensor([[len(patches), size[0] // 14, size[1] // 14]], device=backbone.device)
-        return view, self.model.model.visual(patches.flatten(0, 1), grid).pooler_output
+        patches = plain_patches(plain_frames(video, view)).to(backbone.device, backbone.dtype)
+        grid = torch.tensor([[len(view.indices) // 2, size[0] // 14, size[1] // 14]], device=backbone.device)
+        return view, self.model.model.visual(patches, grid).pooler_output
 
     def write(
         self, role: str, video: Path, span: Span | None, text: str
@@ -155,3 +157,30 @@ class Baseline:
             use_cache=True,
         ).last_hidden_state[0]
         return torch.nn.functional.linear(states, self.cast.backbone._head).float()
+
+
+def plain_frames(video: Path, view: View) -> Tensor:
+    """Seek to the keyframe before the first frame, decode on to the last, resize what was wanted."""
+    wanted: dict[int, Tensor] = {}
+    with av.open(str(video)) as container:
+        stream = container.streams.video[0]
+        stream.thread_type = "AUTO"
+        start = stream.start_time or 0
+        container.seek(start + int(view.indices[0] / stream.average_rate / stream.time_base), stream=stream)
+        for frame in container.decode(stream):
+            index = round((frame.pts - start) * stream.time_base * stream.average_rate)
+            if index in view.indices:
+                wanted[index] = torch.from_numpy(frame.to_ndarray(format="rgb24"))
+            if index >= view.indices[-1]:
+                break
+    full = torch.stack([wanted[index] for index in view.indices]).permute(0, 3, 1, 2).float()
+    size = (view.height, view.width)
+    return torch.nn.functional.interpolate(full, size, mode="bicubic", antialias=True).clamp(0, 255).round()
+
+
+def plain_patches(frames: Tensor) -> Tensor:
+    """Rescale, normalise, and cut into patches, one step after another."""
+    count, _, height, width = frames.shape
+    pixels = (frames / 255 - _MEAN) / _DEVIATION
+    blocks = pixels.view(count // 2, 2, 3, height // 28, 2, 14, width // 28, 2, 14)
+    return blocks.permute(0, 3, 6, 4, 7, 2, 1, 5, 8).reshape(-1, 3 * 2 * 14 * 14)

@@ -12,13 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
-from transformers.models.qwen2_vl.modeling_qwen2_vl import apply_rotary_pos_emb_vision
 
 from vm.config import MERGE_SIZE
-
-# Patches that go through the tower together: enough to keep the processor busy, small enough for its caches.
-_BATCH_PATCHES = 8192
-
 
 def encode(tower: Any, patches: Tensor, rows: int, columns: int) -> Tensor:
     """Features of the tokens of each temporal patch.
@@ -32,20 +27,6 @@ def encode(tower: Any, patches: Tensor, rows: int, columns: int) -> Tensor:
         (T, H·W / 4, width of the language model).
     """
     rotary = _rotary(tower, rows, columns, patches.device)
-    batch = max(1, _BATCH_PATCHES // (rows * columns))
-    return torch.cat([_encode_batch(tower, part, rotary) for part in patches.split(batch)])
-
-
-def _rotary(tower: Any, rows: int, columns: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Cosine and sine, (H·W, dim) each, in the order of the patches (2×2 groups together)."""
-    row = torch.arange(rows, device=device).view(-1, MERGE_SIZE, 1, 1).expand(-1, -1, columns // MERGE_SIZE, MERGE_SIZE)
-    column = torch.arange(columns, device=device).view(1, 1, -1, MERGE_SIZE).expand(rows // MERGE_SIZE, MERGE_SIZE, -1, -1)
-    order = [grid.permute(0, 2, 1, 3).flatten() for grid in (row, column)]
-    cosine, sine = tower.rotary_pos_emb(torch.empty(0, device=device), torch.stack(order, dim=1))
-    return cosine, sine
-
-
-def _encode_batch(tower: Any, patches: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
     states = nn.functional.linear(patches, tower.patch_embed.proj.weight.flatten(1))
     for block in tower.blocks:
         states = states + _attend(block.attn, block.norm1(states), rotary)
@@ -53,10 +34,29 @@ def _encode_batch(tower: Any, patches: Tensor, rotary: tuple[Tensor, Tensor]) ->
     return tower.merger(states).view(len(patches), patches.shape[1] // MERGE_SIZE**2, -1)
 
 
+def _rotary(tower: Any, rows: int, columns: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Cosine and signed sine, (H·W, 1, 1, dim) each, in the order of the patches (2×2 groups together).
+
+    The sine carries the minus that turning half a head's dimensions needs, so that turning is a swap.
+    """
+    row = torch.arange(rows, device=device).view(-1, MERGE_SIZE, 1, 1)
+    column = torch.arange(columns, device=device).view(1, 1, -1, MERGE_SIZE)
+    grids = torch.broadcast_tensors(row, column)
+    order = torch.stack([grid.transpose(1, 2).flatten() for grid in grids], dim=1)
+    cosine, sine = tower.rotary_pos_emb(torch.empty(0, device=device), order)
+    sine[:, : sine.shape[1] // 2].neg_()
+    return cosine[:, None, None], sine[:, None, None]
+
+
 def _attend(attention: Any, states: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
     qkv = attention.qkv(states).unflatten(-1, (3, attention.num_heads, -1))
-    query, key, value = qkv.unbind(2)
-    query, key = apply_rotary_pos_emb_vision(query, key, *rotary)
-    query, key, value = (part.transpose(1, 2) for part in (query, key, value))
+    query, key = _turn(qkv[:, :, :2], *rotary).unbind(2)
+    query, key, value = (part.transpose(1, 2) for part in (query, key, qkv[:, :, 2]))
     mixed = scaled_dot_product_attention(query, key, value, scale=attention.scaling)
     return attention.proj(mixed.transpose(1, 2).flatten(2))
+
+
+def _turn(states: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
+    """Rotate queries and keys by their positions, in float32 whatever the weights are held in."""
+    swapped = states.roll(states.shape[-1] // 2, dims=-1)
+    return torch.addcmul(states * cosine, swapped, sine).to(states.dtype)

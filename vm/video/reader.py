@@ -19,7 +19,8 @@ from vm.result import VideoFacts
 from vm.video.decoding import Run, plan_runs, show
 from vm.video.inspection import inspect
 from vm.video.limits import MediaLimits
-from vm.video.pixels import resize, upright_rgb
+from vm.video.pixels import upright_rgb
+from vm.video.resampling import resize
 from vm.video.sampling import sample_indices
 from vm.video.source import Source, check_regular_file, typed_errors
 
