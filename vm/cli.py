@@ -107,6 +107,8 @@ def ask(
     """
     if checkpoint is None:
         raise typer.BadParameter("say which, or set VIDEOMIND_CHECKPOINT", param_hint="--checkpoint")
+    if contact_sheet and not os.path.isdir(contact_sheet.parent):
+        raise typer.BadParameter(f"there is no folder {contact_sheet.parent}", param_hint="--contact-sheet")
     questions = _questions(question, option or (), question_file)
     cues = read_subtitles(subtitles) if subtitles else None
     least = _seconds(min_answer_seconds, "--min-answer-seconds")

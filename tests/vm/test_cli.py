@@ -129,6 +129,7 @@ def test_contact_sheets_of_several_questions_are_numbered(run: Run, tmp_path: Pa
         ("ask", VIDEO, "when?", "--checkpoint", "x", "--window", "25"),
         ("ask", VIDEO, "when?", "--checkpoint", "x", "--min-answer-seconds", "nan"),
         ("ask", VIDEO, "when?", "--checkpoint", "x", "--contact-sheet", PARITY),
+        ("ask", VIDEO, "when?", "--checkpoint", "x", "--contact-sheet", PARITY / "nowhere" / "out.png"),
         ("export-clip", VIDEO, "2", "1", "out.mp4"),
         ("export-clip", VIDEO, "one", "2", "out.mp4"),
         ("export-clip", VIDEO, "1", "2", VIDEO),
