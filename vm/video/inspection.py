@@ -95,13 +95,14 @@ def _from_index(source: Source, frame: VideoFrame) -> tuple[Timeline, bool] | No
     if not source.container.format.name.startswith("mov") or not 0 < stream.frames <= len(entries):
         return None
     size = os.path.getsize(source.path)
-    listed = [entry for entry in entries if not entry.is_discard]
-    there = [Stamp(None, e.timestamp, e.is_keyframe) for e in listed if e.pos + e.size <= size]
+    listed = [(e.timestamp, e.is_keyframe, e.pos + e.size) for e in entries if not e.is_discard]
+    times = [time for time, _, end in listed if end <= size]
+    keys = [time for time, is_key, end in listed if is_key and end <= size]
     origins = [time for time in (stream.start_time, frame.pts) if time is not None]
-    if not there or not origins or stream.time_base is None:
+    if not times or not origins or stream.time_base is None:
         return None
-    timeline = from_index(there, stream.time_base, _declared_rate(source), min(origins))
-    return timeline, len(there) == len(listed)
+    timeline = from_index(times, keys, stream.time_base, _declared_rate(source), min(origins))
+    return timeline, len(times) == len(listed)
 
 
 def _from_packets(source: Source, frame: VideoFrame) -> tuple[Timeline, bool]:

@@ -10,6 +10,8 @@ from fractions import Fraction
 from itertools import pairwise
 from typing import NamedTuple
 
+import numpy as np
+
 
 class Stamp(NamedTuple):
     """What is known of one packet without decoding it; times in stream ticks."""
@@ -65,14 +67,13 @@ class Timeline:
 
 
 def from_index(
-    entries: Sequence[Stamp], time_base: Fraction, declared: Fraction | None, origin: int
+    times: Sequence[int], keys: Sequence[int], time_base: Fraction, declared: Fraction | None, origin: int
 ) -> Timeline:
-    """From a container's own index, which knows decoding times only (`Stamp.dts`)."""
-    ticks = sorted(entry.dts or 0 for entry in entries)
+    """From a container's own index, which knows decoding times only: of all frames, and of its seek points."""
+    ticks = sorted(times)
     rate = _frame_rate(ticks, time_base, declared)
-    keys = tuple(sorted(entry.dts or 0 for entry in entries if entry.is_key))
     steady = _is_steady(ticks, rate * time_base)
-    return Timeline(time_base, origin, rate, len(ticks), keys or (ticks[0],), steady, None)
+    return Timeline(time_base, origin, rate, len(ticks), tuple(sorted(keys)) or (ticks[0],), steady, None)
 
 
 def from_packets(
@@ -121,5 +122,5 @@ def _frame_rate(ticks: Sequence[int], time_base: Fraction, declared: Fraction | 
 
 
 def _is_steady(ticks: Sequence[int], frames_per_tick: Fraction) -> bool:
-    pace = float(frames_per_tick)
-    return all(abs((tick - ticks[0]) * pace - index) < 0.5 for index, tick in enumerate(ticks))
+    since_first = np.array(ticks) - ticks[0]
+    return bool(np.all(np.abs(since_first * float(frames_per_tick) - np.arange(len(ticks))) < 0.5))
