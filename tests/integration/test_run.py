@@ -1,0 +1,105 @@
+"""`videomind run` as a process of its own: the real model, a real video, a real database, real signals."""
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+PARITY = Path(__file__).parent.parent / "parity"
+VIDEO = PARITY / "videos" / "tiny3s.mp4"
+LONGER_VIDEO = PARITY / "videos" / "wide61s.mkv"
+MODEL = ["--checkpoint", str(PARITY / "checkpoint"), "--base", str(PARITY / "base")]
+PATIENCE = 120.0
+"""Seconds after which a process that should have ended or begun counts as hung."""
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Callable[..., subprocess.Popen]:
+    """Starts the command with an embedded database of the test's own."""
+    environment = {**os.environ, "XDG_DATA_HOME": str(tmp_path), "OMP_NUM_THREADS": "1"}
+
+    def popen(*arguments: object) -> subprocess.Popen:
+        command = [Path(sys.executable).with_name("videomind"), *map(str, arguments)]
+        return subprocess.Popen(
+            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+
+    return popen
+
+
+@pytest.fixture
+def videomind(start: Callable) -> Callable[..., subprocess.CompletedProcess]:
+    def run(*arguments: object) -> subprocess.CompletedProcess:
+        process = start(*arguments)
+        out, err = process.communicate(timeout=PATIENCE)
+        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+    return run
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Path:
+    return tmp_path / "videomind" / "videomind.db"
+
+
+def _query(database: Path, statement: str) -> list[tuple]:
+    with closing(sqlite3.connect(database, timeout=30)) as connection, connection:
+        return connection.execute(statement).fetchall()
+
+
+def _wait_until_running(database: Path) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        try:
+            if _query(database, "SELECT 1 FROM analyses WHERE state = 'running'"):
+                return
+        except sqlite3.OperationalError:
+            """The file or its tables are not there yet."""
+        time.sleep(0.01)
+    raise AssertionError("the analysis never began")
+
+
+def test_a_question_on_a_video_ends_as_rows_that_sql_shows(videomind: Callable, database: Path):
+    ran = videomind("run", VIDEO, "-q", "Why did the man appear?", *MODEL, "--json")
+    assert (ran.returncode, ran.stderr) == (0, "")
+    result = json.loads(ran.stdout)
+    shown = videomind("sql", "SELECT rank, start_seconds, answer FROM moment_view ORDER BY rank", "--json")
+    rows = [json.loads(line) for line in shown.stdout.splitlines()]
+    assert [row["rank"] for row in rows] == [moment["rank"] for moment in result["moments"]]
+    assert [row["start_seconds"] for row in rows] == pytest.approx(
+        [m["start"] for m in result["moments"]], abs=1e-6
+    )
+    assert {row["answer"] for row in rows} == {result["answer"]["text"]}
+    assert _query(database, "SELECT state, attempts FROM analyses") == [("succeeded", 1)]
+
+
+def test_ctrl_c_ends_with_130_and_hands_the_question_back(start: Callable, database: Path):
+    process = start("run", LONGER_VIDEO, "-q", "Find the moment when the ball appears", *MODEL)
+    _wait_until_running(database)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=PATIENCE)
+    assert (process.returncode, out, err) == (130, "", "videomind: interrupted\n")
+    assert _query(database, "SELECT state, attempts FROM analyses") == [("queued", 1)]
+    assert _query(database, "SELECT count(*) FROM candidates") == [(0,)]
+
+
+def test_what_a_killed_process_left_behind_is_done_by_a_later_one(
+    start: Callable, videomind: Callable, database: Path
+):
+    arguments = ("run", VIDEO, "-q", "Why did the man appear?", *MODEL)
+    process = start(*arguments)
+    _wait_until_running(database)
+    process.kill()
+    process.communicate(timeout=PATIENCE)
+    assert _query(database, "SELECT state FROM analyses") == [("running",)]
+    _query(database, "UPDATE analyses SET started_at = '2026-01-01 00:00:00.000000'")
+    assert videomind(*arguments).returncode == 0
+    assert _query(database, "SELECT state, attempts FROM analyses") == [("succeeded", 2)]
