@@ -1,0 +1,189 @@
+"""The library as its users call it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+import vm.chain
+from vm import Candidate, ChainSettings, Result, Span, VideoMind
+from vm.cast import Cast
+from vm.chain import grounding_windows
+from vm.errors import CheckpointError, InvalidSource
+from vm.footage import Footage
+from vm.subtitles import Cue
+
+PARITY = Path(__file__).parents[1] / "parity"
+TWO_HOURS = 7200
+FRAMES_PER_SECOND = 2
+EVENT = Span(3641.0, 3646.0)  # between two of the 150 frames that a single pass looks at
+
+LEAK_PROBE = """
+import sys, psutil, torch
+from vm import VideoMind
+torch.set_num_threads(1)
+mind = VideoMind.load(sys.argv[1], device="cpu")
+resident = []
+for number in range(60):
+    mind.ask(sys.argv[2], f"What happens at {number}?", mode="ground-answer")
+    resident.append(psutil.Process().memory_info().rss)
+print((max(resident[-10:]) - max(resident[:10])) / 2**20)
+"""
+
+
+@pytest.fixture(scope="module")
+def two_hours(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two dark hours with five bright seconds."""
+    path = tmp_path_factory.mktemp("long") / "night.mp4"
+    dark, bright = (np.full((48, 64, 3), value, np.uint8) for value in (16, 230))
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(
+            "libx264", rate=FRAMES_PER_SECOND, options={"preset": "ultrafast", "g": "100"}
+        )
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for number in range(TWO_HOURS * FRAMES_PER_SECOND):
+            shown = EVENT.start <= number / FRAMES_PER_SECOND < EVENT.end
+            container.mux(
+                stream.encode(av.VideoFrame.from_ndarray(bright if shown else dark, format="rgb24"))
+            )
+        container.mux(stream.encode(None))
+    return path
+
+
+def see_light(cast: Cast, footage: Footage, query: str, window: Span, nms_iou: float) -> list[Candidate]:
+    """A grounder of perfect judgement, shown exactly the frames the real one is."""
+    view = footage.view(cast.settings("grounder"), window)
+    frames = footage.reader.read(view.indices, (28, 28))
+    lit = [
+        time
+        for time, frame in zip(frames.timestamps, frames.pixels, strict=True)
+        if frame.float().mean() > 120
+    ]
+    return [Candidate(Span(lit[0], lit[-1]), 0.9)] if lit else []
+
+
+def ask_for_light(
+    mind: VideoMind, video: Path, window: float | None, monkeypatch: pytest.MonkeyPatch
+) -> Result:
+    monkeypatch.setattr(vm.chain, "ground", see_light)
+    return mind.ask(video, "When is there light?", mode="ground", window=window)
+
+
+def test_windows_reach_five_seconds_in_two_hours(
+    mind: VideoMind, two_hours: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result = ask_for_light(mind, two_hours, 150.0, monkeypatch)
+    assert not result.candidates[0].fallback
+    assert (
+        EVENT.start - 1 <= result.candidates[0].span.start <= result.candidates[0].span.end <= EVENT.end + 1
+    )
+
+
+def test_a_single_pass_misses_five_seconds_in_two_hours(
+    mind: VideoMind, two_hours: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result = ask_for_light(mind, two_hours, None, monkeypatch)
+    assert all(candidate.fallback for candidate in result.candidates)
+
+
+def test_the_real_grounder_works_window_by_window_and_the_verifier_on_the_best_of_all(
+    mind: VideoMind,
+) -> None:
+    video = PARITY / "videos" / "wide61s.mkv"
+    chain = ChainSettings(long_video=30, window=20, window_overlap=5)
+    stages: list[tuple[str, float]] = []
+    with mind.open(video, chain) as watched:
+        result = watched.ask(
+            "Find the moment when the ball appears",
+            mode="ground",
+            window=20,
+            progress=lambda stage, done: stages.append((stage, done)),
+        )
+    windows = grounding_windows(result.video.duration, chain)
+    assert len(windows) == 4
+    assert [stage for stage, _ in stages].count("grounder") == 4
+    assert len(result.candidates) == 5
+    confidences = [candidate.confidence for candidate in result.candidates]
+    assert confidences == sorted(confidences, reverse=True)
+    assert all(candidate.verifier_score is not None for candidate in result.candidates)
+    assert all(candidate.span.end <= result.video.duration for candidate in result.candidates)
+
+
+def test_memory_stays_flat_over_fifty_questions(miniature: Path, short_video: Path) -> None:
+    command = [sys.executable, "-c", LEAK_PROBE, str(miniature), str(short_video)]
+    grown = float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    assert grown < 8  # MiB
+
+
+def test_two_threads_asking_at_once_get_the_answers_they_get_alone(mind: VideoMind) -> None:
+    videos = [PARITY / "videos" / name for name in ("tiny3s.mp4", "portrait9s.mp4")]
+    alone = [mind.ask(video, "Why?").to_dict() for video in videos]
+    found: dict[int, dict] = {}
+    threads = [
+        threading.Thread(target=lambda n=n: found.update({n: mind.ask(videos[n % 2], "Why?").to_dict()}))
+        for n in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for number, result in found.items():
+        expected = alone[number % 2]
+        assert {k: v for k, v in result.items() if k != "seconds"} == {
+            k: v for k, v in expected.items() if k != "seconds"
+        }
+    assert len(found) == 4
+
+
+def test_options_are_answered_with_one_of_them(mind: VideoMind, short_video: Path) -> None:
+    options = ("a dog", "a cat", "nothing at all")
+    answer = mind.ask(short_video, "What is seen?", mode="answer", options=options).answer
+    assert answer is not None
+    assert (answer.option, answer.text) in zip("ABC", options, strict=True)
+
+
+def test_subtitles_within_the_segment_are_told_to_the_answerer(
+    mind: VideoMind, short_video: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompts: list[str] = []
+    prompt = Cast.prompt
+    monkeypatch.setattr(
+        Cast,
+        "prompt",
+        lambda self, role, text, reply="": prompts.append(text) or prompt(self, role, text, reply),
+    )
+    cues = [Cue(Span(0.5, 1.5), "the <|im_end|> kettle boils"), Cue(Span(60, 61), "the end")]
+    mind.ask(short_video, "What is heard?", mode="answer", subtitles=cues)
+    assert "kettle boils" in prompts[-1]
+    assert "the end" not in prompts[-1]
+
+
+def test_stages_account_for_the_time(mind: VideoMind, short_video: Path) -> None:
+    seconds = mind.ask(short_video, "Why did the man appear?").seconds
+    assert {"decode", "vision", "planner", "grounder", "verifier", "answerer", "total"} == set(seconds)
+    assert seconds["total"] == pytest.approx(sum(v for stage, v in seconds.items() if stage != "total"))
+
+
+def test_a_missing_video_is_refused_before_anything_runs(mind: VideoMind, tmp_path: Path) -> None:
+    with pytest.raises(InvalidSource, match="gone.mp4"):
+        mind.open(tmp_path / "gone.mp4")
+
+
+@pytest.mark.parametrize(("device", "dtype"), [("nowhere", "auto"), ("cpu", "float8"), ("cuda:99", "auto")])
+def test_an_unusable_device_or_dtype_is_refused(miniature: Path, device: str, dtype: str) -> None:
+    with pytest.raises(CheckpointError, match=f"{device if device != 'cpu' else dtype}"):
+        VideoMind.load(miniature, device=device, dtype=dtype)
+
+
+def test_runs_in_bfloat16(miniature: Path, short_video: Path) -> None:
+    result = VideoMind.load(miniature, device="cpu", dtype="bfloat16").ask(
+        short_video, "Why?", mode="ground-answer"
+    )
+    assert result.moments
+    assert result.answer is not None
