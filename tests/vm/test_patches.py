@@ -13,8 +13,8 @@ MEAN = (0.48145466, 0.4578275, 0.40821073)
 DEVIATION = (0.26862954, 0.26130258, 0.27577711)
 
 sides = st.integers(1, 5000)
-# (min, max) pixels, as tokens of 28×28.
-limits = st.tuples(st.integers(1, 256), st.integers(1, 256)).map(lambda t: (min(t) * SIDE**2, max(t) * SIDE**2))
+tokens = st.integers(1, 256)
+limits = st.tuples(tokens, tokens).map(lambda t: (min(t) * SIDE**2, max(t) * SIDE**2))  # pixels
 
 
 def nearest_multiple(number: int) -> int:

@@ -9,7 +9,8 @@ from vm.errors import CheckpointError, InvalidRoles, MissingRole, QuestionError
 from vm.mind import VideoMind
 from vm.prompts import ROLES_FILE, load_role_book, parse_role_book
 
-CONTROL_TOKENS = ["<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|video_pad|>", "<|reg|>", "<|seg_start|>"]
+NAMES = ("im_start", "im_end", "vision_start", "video_pad", "reg", "seg_start")
+CONTROL_TOKENS = [f"<|{name}|>" for name in NAMES]
 
 
 def load(folder: Path, content: Any, adapters: tuple[str, ...] = ()) -> object:
@@ -25,9 +26,8 @@ def test_missing_budgets_are_the_published_ones() -> None:
 
 
 def test_given_budgets_and_tokens_are_used() -> None:
-    book = parse_role_book(
-        {"special_tokens": {"reg": "<r>"}, "roles": {"grounder": {"prompt": "{}", "max_frames": 8, "frame_rate": 0.5}}}
-    )
+    grounder = {"prompt": "{}", "max_frames": 8, "frame_rate": 0.5}
+    book = parse_role_book({"special_tokens": {"reg": "<r>"}, "roles": {"grounder": grounder}})
     assert (book.settings("grounder").max_frames, book.settings("grounder").frame_rate) == (8, 0.5)
     assert (book.reg, book.seg_start, book.seg_end) == ("<r>", "<|seg_start|>", "<|seg_end|>")
 
@@ -62,7 +62,7 @@ def test_a_prompt_without_exactly_one_plain_place_is_refused(tmp_path: Path, pro
         ({"special_tokens": {"rag": "<|reg|>"}}, "unknown entries: rag"),
         ({"roles": {"planner": {"max_frames": 1}}}, "max_frames"),
         ({"roles": {"planner": {"max_frames": 7.5}}}, "max_frames of planner must be a whole number"),
-        ({"roles": {"planner": {"max_new_tokens": True}}}, "max_new_tokens of planner must be a whole number"),
+        ({"roles": {"planner": {"max_new_tokens": True}}}, "max_new_tokens of planner must be a whole"),
         ('{"roles": {"planner": {"frame_rate": NaN}}}', "frame_rate"),
         ('{"roles": {"planner": {"frame_rate": Infinity}}}', "frame_rate"),
         ({"roles": {"planner": {"frame_rate": "fast"}}}, "not supported"),
