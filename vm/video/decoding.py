@@ -56,16 +56,22 @@ def show(source: Source, timeline: Timeline, run: Run) -> Iterator[Shown]:
     A frame that does not decode is replaced by the last good one before it, looked for back to the
     seek point before the run's; where there is none either, its target is left out.
     """
-    if timeline.counted:
-        yield from _latest(_numbered(source), list(run.targets))
-        return
     missing = set(run.targets)
-    for shown in _pick(source, timeline, run):
+    for shown in () if timeline.counted else _pick(source, timeline, run):
         missing.discard(shown.target)
         yield shown
     if missing:
-        packets = _packets_from(source, timeline, max(0, run.key - 1))
-        yield from _latest(_stamped(_decode_all(source, packets)), sorted(missing))
+        yield from _latest(frames_from(source, timeline, max(0, run.key - 1)), sorted(missing))
+
+
+def frames_from(source: Source, timeline: Timeline, key: int) -> Iterator[tuple[int, VideoFrame]]:
+    """All frames from the seek point `keys[key]` on, with the timeline's tick of each."""
+    if not timeline.counted:
+        frames = _decode_all(source, packets_from(source, timeline, key))
+        return ((frame.pts, frame) for frame in frames if frame.pts is not None)
+    if not source.fresh:
+        source.reopen()
+    return enumerate(_decode_all(source, source.packets()))
 
 
 def mark(packets: Iterable[VideoPacket], targets: tuple[int, ...]) -> Iterator[tuple[VideoPacket, list[int]]]:
@@ -138,7 +144,7 @@ def _match(frames: list[VideoFrame], waiting: dict[int, list[int]]) -> Iterator[
 def _reaching(source: Source, timeline: Timeline, run: Run) -> Iterator[VideoPacket]:
     """Packets from the last seek point whose picture is not after the run's first target."""
     for key in range(run.key, -1, -1):
-        packets = _packets_from(source, timeline, key)
+        packets = packets_from(source, timeline, key)
         first = next(packets, None)
         if first is None:
             return
@@ -147,7 +153,7 @@ def _reaching(source: Source, timeline: Timeline, run: Run) -> Iterator[VideoPac
             return
 
 
-def _packets_from(source: Source, timeline: Timeline, key: int) -> Iterator[VideoPacket]:
+def packets_from(source: Source, timeline: Timeline, key: int) -> Iterator[VideoPacket]:
     """Packets in decoding order from the seek point `keys[key]` on."""
     aim = timeline.keys[key]
     by_pts = timeline.pts is not None
@@ -172,17 +178,6 @@ def _decode_all(source: Source, packets: Iterable[VideoPacket]) -> Iterator[Vide
     for packet in packets:
         yield from source.decode(packet)
     yield from source.decode(None)
-
-
-def _stamped(frames: Iterable[VideoFrame]) -> Iterator[tuple[int, VideoFrame]]:
-    return ((frame.pts, frame) for frame in frames if frame.pts is not None)
-
-
-def _numbered(source: Source) -> Iterator[tuple[int, VideoFrame]]:
-    """All frames of the file with their place in it, as timestamps cannot be trusted."""
-    if not source.fresh:
-        source.reopen()
-    return enumerate(_decode_all(source, source.packets()))
 
 
 def _latest(frames: Iterator[tuple[int, VideoFrame]], targets: list[int]) -> Iterator[Shown]:

@@ -72,7 +72,7 @@ class Source:
         self._open()
 
     def _open(self) -> None:
-        self.container = _open_container(self.path, self.limits)
+        self.container = open_container(self.path, self.limits)
         self.fresh = True
         try:
             self.stream = _choose_stream(self.container, self.path)
@@ -201,7 +201,12 @@ def check_ffmpeg(version: str) -> None:
         raise ForbiddenMedia(f"FFmpeg {version} is not safe for untrusted files: install av 18.1 or newer.")
 
 
-def _open_container(path: str, limits: MediaLimits) -> InputContainer:
+def open_container(path: str, limits: MediaLimits) -> InputContainer:
+    """Opens a file with every restriction that the media library knows.
+
+    Raises:
+        ForbiddenMedia, UnsupportedMedia, DecodeTimeout.
+    """
     check_ffmpeg(av.ffmpeg_version_info)
     deadline = Deadline(path, _OPEN_SECONDS)
     options = {

@@ -69,7 +69,7 @@ class Timeline:
 def from_index(
     times: Sequence[int], keys: Sequence[int], time_base: Fraction, declared: Fraction | None, origin: int
 ) -> Timeline:
-    """From a container's own index, which knows decoding times only: of all frames, and of its seek points."""
+    """From a container's own index, which knows decoding times only: all frames', and its seek points'."""
     ticks = sorted(times)
     rate = _frame_rate(ticks, time_base, declared)
     steady = _is_steady(ticks, rate * time_base)
