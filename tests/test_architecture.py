@@ -12,7 +12,7 @@ SOURCES = sorted(path for folder in ("vm", "worker", "migrations") for path in (
 DOORS = {
     "av": ("vm/video/",),
     "sqlalchemy": ("worker/store.py", "worker/tables.py", "worker/database.py", "migrations/"),
-    "sqlite3": ("worker/reader.py",),
+    "sqlite3": ("worker/reader.py", "worker/database.py"),
     "alembic": ("worker/schema.py", "migrations/"),
     "celery": ("worker/celery_app.py", "worker/tasks.py"),
     "redis": (),

@@ -1,4 +1,7 @@
+import sqlite3
+from contextlib import closing
 from pathlib import Path
+from threading import Timer
 
 import pytest
 from sqlalchemy import text
@@ -15,6 +18,17 @@ def test_sqlite_is_opened_for_several_processes(tmp_path: Path):
             for name in ("journal_mode", "foreign_keys", "busy_timeout")
         ]
     assert found == ["wal", 1, 30_000]
+
+
+def test_opening_waits_while_another_process_sets_the_file_up(tmp_path: Path):
+    file = tmp_path / "a.db"
+    with closing(sqlite3.connect(file, isolation_level=None, check_same_thread=False)) as other:
+        other.execute("CREATE TABLE theirs (id)")
+        other.execute("BEGIN IMMEDIATE")
+        release = Timer(0.1, other.execute, ["COMMIT"])
+        release.start()
+        assert open_engine(f"sqlite:///{file}").connect().exec_driver_sql("SELECT 1").scalar_one() == 1
+        release.join()
 
 
 def test_a_transaction_is_a_writer_from_its_first_moment(tmp_path: Path):
