@@ -22,7 +22,7 @@ from vm.errors import QuestionError
 from vm.inquiry import Inquiry, ask_all, watching
 from vm.moments import Span
 from vm.questions import Question, read_question_stream, read_questions
-from vm.render import print_video
+from vm.render import describe, plain, print_video
 from vm.result import Mode
 from vm.subtitles import read_subtitles
 from vm.terminal import PROGRAM, exit_code, prepare_streams, print_json, run_app
@@ -153,7 +153,8 @@ def export_clip(
         raise typer.BadParameter("the video itself cannot be written over", param_hint="OUT.mp4")
     from vm.video import export_clip as write_clip
 
-    write_clip(video, span, target)
+    clip = write_clip(video, span, target)
+    typer.echo(f"{plain(clip.path)}  {describe(clip.span)}  {'copied' if clip.copied else 're-encoded'}")
 
 
 @app.command()

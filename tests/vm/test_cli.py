@@ -202,7 +202,9 @@ def test_probe_tells_the_facts(run: Run) -> None:
 
 def test_a_clip_is_a_video_of_its_own(run: Run, tmp_path: Path) -> None:
     target = tmp_path / "clip.mp4"
-    assert run("export-clip", VIDEO, "0:01", "2", target).code == 0
+    ended = run("export-clip", VIDEO, "0:01", "2", target)
+    assert (ended.code, ended.err) == (0, "")
+    assert ended.out.startswith(f"{target}  0:01.0 - 0:02.0  ")
     assert 0.5 < json.loads(run("probe", target, "--json").out)["duration"] < 3.0
 
 
