@@ -18,7 +18,7 @@ DOORS = {
     "redis": (),
     "migrations": ("worker/schema.py",),
     "worker": ("worker/", "migrations/"),
-    "huggingface_hub": ("vm/hub.py",),
+    "huggingface_hub": ("vm/hub",),
 }
 
 
