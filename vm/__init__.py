@@ -1,10 +1,10 @@
 """VideoMind: find the moment in a video that answers a question, check it, and answer.
 
-    from vm import VideoMind
+from vm import VideoMind
 
-    mind = VideoMind.load("path/to/checkpoint")
-    with mind.open("lecture.mp4") as watched:
-        print(watched.ask("When does she draw the second graph?").best)
+mind = VideoMind.load("path/to/checkpoint")
+with mind.open("lecture.mp4") as watched:
+    print(watched.ask("When does she draw the second graph?").best)
 """
 
 from typing import TYPE_CHECKING, Any

@@ -44,7 +44,9 @@ class Cast:
         """The role's prompt over text from outside, up to and with the given beginning of the reply."""
         return self.chat.chat(self.book.prompt(role, self.chat.plain(text)), reply)
 
-    def prefixes(self, role: str, footage: Footage, prompt: ChatPrompt, views: Sequence[View]) -> list[Prefix]:
+    def prefixes(
+        self, role: str, footage: Footage, prompt: ChatPrompt, views: Sequence[View]
+    ) -> list[Prefix]:
         return footage.prefixes(role, prompt.before, prompt.after[0], views)
 
     def write(self, role: str, footage: Footage, text: str, span: Span | None = None) -> str:

@@ -11,7 +11,7 @@ from vm.config import ChainSettings
 from vm.errors import QuestionError
 from vm.footage import Footage
 from vm.moments import Candidate, Moment, Span, rank_moments, suppress
-from vm.result import Answer, Mode, Plan, Result, Step
+from vm.result import Mode, Plan, Result, Step
 from vm.roles.answerer import MAX_OPTIONS, answer
 from vm.roles.grounder import fallback_candidates, ground
 from vm.roles.planner import default_steps, fold_query, plan
@@ -45,7 +45,9 @@ class Request:
             raise QuestionError("question and options must be valid Unicode text")
         if self.mode not in _FIXED_STEPS and self.mode != "auto":
             raise QuestionError(f"unknown mode {self.mode!r}: choose auto, {', '.join(_FIXED_STEPS)}")
-        if self.options and not (2 <= len(self.options) <= MAX_OPTIONS and all(o.strip() for o in self.options)):
+        if self.options and not (
+            2 <= len(self.options) <= MAX_OPTIONS and all(o.strip() for o in self.options)
+        ):
             raise QuestionError(f"give between 2 and {MAX_OPTIONS} options, none of them empty")
 
 
@@ -141,7 +143,7 @@ def _ground(
 
 
 def grounding_windows(duration: float, chain: ChainSettings) -> list[Span]:
-    """Stretches (seconds) that cover the video, each overlapping the next; one for a video that is not long."""
+    """Stretches (seconds) that cover the video, each overlapping the next; one where it is not long."""
     if chain.window is None or duration <= max(chain.long_video, chain.window):
         return [Span(0.0, duration)]
     count = math.ceil((duration - chain.window_overlap) / (chain.window - chain.window_overlap))

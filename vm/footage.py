@@ -155,8 +155,8 @@ class Footage:
             with self.stopwatch.measure("decode"):
                 decoded = self.reader.read(missing, size).pixels
             for number, frame in zip(missing, decoded, strict=True):
-                frames[number] = frame.clone()
-                self._frames.put((number, size), frames[number])
+                frames[number] = kept = frame.clone()
+                self._frames.put((number, size), kept)
         return {number: _known(frame) for number, frame in frames.items()}
 
     def _encode(self, frames: Tensor) -> Iterator[Tensor]:

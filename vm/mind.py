@@ -101,7 +101,7 @@ class VideoMind:
 
 
 class Watched:
-    """An open video. Later questions reuse what earlier ones decoded, encoded and read; it changes no result."""
+    """An open video. Later questions reuse what earlier ones decoded, encoded and read; no result changes."""
 
     def __init__(self, mind: VideoMind, reader: VideoReader, chain: ChainSettings) -> None:
         self.reader = reader
@@ -207,7 +207,7 @@ def _agreed_id(checkpoint: Checkpoint, chat: ChatTokenizer, key: str, text: str)
     token_id = chat.token_id(text)
     if checkpoint.config.get(key) != token_id:
         raise CheckpointError(
-            f"{checkpoint.folder / 'config.json'}: {key} is {checkpoint.config.get(key)}, but {text!r} is token "
-            f"{token_id} of the tokenizer"
+            f"{checkpoint.folder / 'config.json'}: {key} is {checkpoint.config.get(key)}, but {text!r} is "
+            f"token {token_id} of the tokenizer"
         )
     return token_id

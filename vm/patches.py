@@ -34,7 +34,7 @@ def fit_size(height: int, width: int, min_pixels: int, max_pixels: int) -> tuple
         UnsupportedMedia: one side is more than 200 times the other.
     """
     if max(height, width) > _MAX_ASPECT_RATIO * min(height, width):
-        raise UnsupportedMedia(f"frames of {width}×{height} pixels are too narrow to be analysed")
+        raise UnsupportedMedia(f"frames of {width} by {height} pixels are too narrow to be analysed")
     rows, columns = (max(1, round(side / PIXEL_FACTOR)) for side in (height, width))
     area = rows * columns * PIXEL_FACTOR**2
     if area < min_pixels:

@@ -106,7 +106,7 @@ def _only(content: Any, allowed: set[str], where: str) -> None:
 class ChatPrompt:
     """A chat message around one video, as token ids.
 
-    `before` ends with `<|vision_start|>`, `after` begins with `<|vision_end|>`; the video's tokens go between.
+    `before` ends with `<|vision_start|>`, `after` begins with `<|vision_end|>`; the video goes between.
     """
 
     before: tuple[int, ...]

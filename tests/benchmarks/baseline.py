@@ -32,6 +32,7 @@ from vm.video import open_video
 _MEAN = torch.tensor((0.48145466, 0.4578275, 0.40821073)).view(3, 1, 1)
 _DEVIATION = torch.tensor((0.26862954, 0.26130258, 0.27577711)).view(3, 1, 1)
 
+
 class Baseline:
     """Takes over a loaded `VideoMind`'s weights and runs them with transformers' own forward pass."""
 

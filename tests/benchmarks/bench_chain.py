@@ -34,7 +34,9 @@ LARGE_VIDEOS = ("portrait9s.mp4", "short24s.mp4")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--repeats", type=int, default=5, help="rounds of which the median is taken")
     parser.add_argument("--threads", type=int, default=2, help="torch threads")
     parser.add_argument("--large", action="store_true", help="the 100 M parameter random-weight model")
@@ -66,7 +68,7 @@ def compare(checkpoint: Path, cases: list[dict], repeats: int, stages: bool) -> 
 def race(
     ours: Callable[[dict], float], theirs: Callable[[dict], float], cases: list[dict], repeats: int
 ) -> tuple[float, float, float]:
-    """Medians over rounds of the sum over all cases, and the median of the rounds' ratios; first round uncounted."""
+    """Medians over rounds of the sum over all cases and of the ratio; the first round is not counted."""
     rounds = []
     for _ in range(repeats + 1):
         pairs = [(ours(case), theirs(case)) for case in cases]

@@ -62,7 +62,13 @@ def make_file() -> Path:
     coarse = np.random.default_rng(0).integers(30, 220, (HEIGHT // 16, WIDTH // 16, 3), dtype=np.uint8)
     noise = coarse.repeat(16, 0).repeat(16, 1)
     with av.open(str(unfinished), "w") as out:
-        options = {"preset": "veryfast", "bf": "0", "g": str(GOP), "keyint_min": str(GOP), "sc_threshold": "0"}
+        options = {
+            "preset": "veryfast",
+            "bf": "0",
+            "g": str(GOP),
+            "keyint_min": str(GOP),
+            "sc_threshold": "0",
+        }
         stream = out.add_stream("libx264", rate=RATE, options=options)
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
         packets = []
@@ -92,7 +98,8 @@ def decords(path: Path, indices: Sequence[int]) -> list[np.ndarray]:
     reader = decord.VideoReader(str(path), num_threads=0)
     full = torch.from_numpy(reader.get_batch(list(indices)).asnumpy()).permute(0, 3, 1, 2)
     small = [
-        torch.nn.functional.interpolate(frame[None].float(), SIZE, mode="bicubic", antialias=True)[0] for frame in full
+        torch.nn.functional.interpolate(frame[None].float(), SIZE, mode="bicubic", antialias=True)[0]
+        for frame in full
     ]
     return [frame.clamp(0, 255).round().byte().permute(1, 2, 0).numpy() for frame in small]
 
@@ -152,7 +159,9 @@ def main(repeats: int) -> None:
             "64 at 2 fps in a window": video.sample(Span(600.3, 632.3), 2.0, 64),
         }
     truth = straight_through(path, {index for indices in cases.values() for index in indices})
-    print(f"{'case':26}{'ours s':>8}{'decord s':>10}{'floor s':>9}{'vs decord':>11}{'vs floor':>10}  right frames")
+    print(
+        f"{'case':26}{'ours s':>8}{'decord s':>10}{'floor s':>9}{'vs decord':>11}{'vs floor':>10}  right frames"
+    )
     for name, indices in cases.items():
         report(path, name, indices, truth, repeats)
 

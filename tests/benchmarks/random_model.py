@@ -24,13 +24,18 @@ def make_random_model(folder: Path) -> Path:
     torch.manual_seed(0)
     config = _base_config()
     _write_base(folder / "base", config)
-    shutil.copytree(PARITY / "checkpoint", checkpoint, ignore=shutil.ignore_patterns("*.safetensors", "roles.json"))
+    shutil.copytree(
+        PARITY / "checkpoint", checkpoint, ignore=shutil.ignore_patterns("*.safetensors", "roles.json")
+    )
     settings = json.loads((checkpoint / "config.json").read_text()) | config
     (checkpoint / "config.json").write_text(json.dumps(settings | {"model_type": "agent_qwen2_vl"}))
     for role in ("planner", "grounder", "verifier"):
         _write_adapter(checkpoint / role, config["vocab_size"], role != "planner")
     decoder = TimestampDecoder(WIDTH).state_dict()
-    save_file({f"base_model.model.{n}": t.half() for n, t in decoder.items()}, checkpoint / "pytorch_model.safetensors")
+    save_file(
+        {f"base_model.model.{n}": t.half() for n, t in decoder.items()},
+        checkpoint / "pytorch_model.safetensors",
+    )
     roles = json.loads((PARITY / "checkpoint" / "roles.json").read_text())
     for role in ("planner", "grounder", "verifier", "answerer"):
         roles["roles"].setdefault(role, {})["max_new_tokens"] = 32
@@ -43,7 +48,13 @@ def _base_config() -> dict:
     config |= {"hidden_size": WIDTH, "intermediate_size": 4 * WIDTH, "num_hidden_layers": LAYERS}
     config |= {"num_attention_heads": 10, "num_key_value_heads": 2, "max_window_layers": LAYERS}
     config["rope_scaling"] = {"type": "mrope", "mrope_section": [8, 12, 12]}
-    config["vision_config"] |= {"depth": 11, "embed_dim": 512, "num_heads": 8, "mlp_ratio": 4, "hidden_size": WIDTH}
+    config["vision_config"] |= {
+        "depth": 11,
+        "embed_dim": 512,
+        "num_heads": 8,
+        "mlp_ratio": 4,
+        "hidden_size": WIDTH,
+    }
     return config
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -48,7 +47,7 @@ class Recorded:
 
 
 @pytest.fixture(scope="module", params=CASES)
-def recorded(request: pytest.FixtureRequest, mind: VideoMind) -> Iterator[Recorded]:
+def recorded(request: pytest.FixtureRequest, mind: VideoMind) -> Recorded:
     """The whole chain from the video file, with every prompt the model read."""
     case = CASES[request.param]
     calls: dict[int, Call] = {}
@@ -87,7 +86,7 @@ def recorded(request: pytest.FixtureRequest, mind: VideoMind) -> Iterator[Record
     for call in calls.values():
         with mind.cast.backbone.acting_as(call.role):
             logits.append(mind.cast.backbone.next_token_logits(call.last_state[None])[0])
-    yield Recorded(case, result, list(calls.values()), logits, generated, grids)
+    return Recorded(case, result, list(calls.values()), logits, generated, grids)
 
 
 def test_a_recorded_prefill_gives_the_recorded_logits_and_reply(mind: VideoMind) -> None:

@@ -92,6 +92,8 @@ class Backbone:
         self.video_id = checkpoint.video_id
         self.eos_ids = checkpoint.end_ids
         self.decoder = _load_decoder(checkpoint, device) if "grounder" in self._heads else None
+        self._role: str | None = None
+        self._embedding, self._head = self._bare
         self._activate(None)
         self._model.requires_grad_(False).eval()
 
@@ -116,7 +118,9 @@ class Backbone:
             MissingRole: the checkpoint has no such adapter.
         """
         if role is not None and role not in self._heads:
-            raise MissingRole(f"the checkpoint has no {role}; it has {', '.join(self._heads) or 'no adapter'}")
+            raise MissingRole(
+                f"the checkpoint has no {role}; it has {', '.join(self._heads) or 'no adapter'}"
+            )
         before = self._role
         self._activate(role)
         try:
@@ -219,7 +223,9 @@ class Backbone:
         tensors = read_tensors(
             [folder / ADAPTER_FILE], {**shapes, **heads}, self.dtype, self.device, optional=frozenset(heads)
         )
-        self._model.load_state_dict({full: tensors[name] for name, full in stored.items()}, strict=False, assign=True)
+        self._model.load_state_dict(
+            {full: tensors[name] for name, full in stored.items()}, strict=False, assign=True
+        )
         return tensors.get(_EMBEDDING, self._bare[0]), tensors.get(_HEAD, self._bare[1])
 
 

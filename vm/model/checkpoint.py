@@ -112,8 +112,8 @@ def find_base(folder: Path, config: Mapping[str, Any], base: str | Path | None) 
     name = str(base) if base is not None else f"Qwen/{published}"
     if not re.fullmatch(r"[\w.-]+/Qwen2-VL[\w.-]*", name):
         raise CheckpointNotFound(
-            f"no base model for {folder}: {base or published!r} is neither a folder nor a Qwen2-VL on the hub; "
-            "give the base's folder with --base"
+            f"no base model for {folder}: {base or published!r} is neither a folder nor a Qwen2-VL on "
+            "the hub; give the base's folder with --base"
         )
     from vm.hub import fetch_base  # only here does loading need the network
 
@@ -133,7 +133,9 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise CheckpointNotFound(f"{path} cannot be read ({error.strerror}): is the checkpoint complete?") from error
+        raise CheckpointNotFound(
+            f"{path}: {error.strerror}; is the checkpoint complete?"
+        ) from error
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} is not JSON: {error}") from error
     if not isinstance(content, dict):
@@ -164,11 +166,13 @@ def _weights_in(folder: Path, name: str) -> Path:
     path = folder / name
     if path.is_file():
         return path
-    pickles = [p.name for suffix in ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl") for p in folder.glob(suffix)]
+    pickles = [
+        p.name for suffix in ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl") for p in folder.glob(suffix)
+    ]
     if pickles:
         raise UnsafeWeights(
-            f"{folder} has its weights only as a pickle ({', '.join(sorted(pickles))}), which can run code when "
-            f"read; convert it to {name}"
+            f"{folder} has its weights only as a pickle ({', '.join(sorted(pickles))}), which can run "
+            f"code when read; convert it to {name}"
         )
     raise CheckpointNotFound(f"{path} is missing: is the checkpoint complete?")
 

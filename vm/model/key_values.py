@@ -97,7 +97,9 @@ def _attend(query: Tensor, keys: Tensor, values: Tensor, scaling: float) -> Tens
     """(1, heads, n, dim): n new tokens over L ≥ n in all, without copying keys for grouped heads."""
     count, total = query.shape[2], keys.shape[2]
     if count == total:
-        return scaled_dot_product_attention(query, keys, values, is_causal=True, scale=scaling, enable_gqa=True)
+        return scaled_dot_product_attention(
+            query, keys, values, is_causal=True, scale=scaling, enable_gqa=True
+        )
     heads, groups = query.shape[1], query.shape[1] // keys.shape[1]
     folded = query.reshape(1, keys.shape[1], groups * count, -1)
     mask = None

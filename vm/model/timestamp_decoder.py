@@ -90,7 +90,9 @@ class TimestampDecoder(nn.Module):
         levels = self.pyramid(frames)
         logits = [self.class_head(level)[..., 0] for level in levels]
         offsets = [self.coord_head(level).exp() * self.coef.scale[i] for i, level in enumerate(levels)]
-        points = [torch.arange(level.shape[1]) * stride for level, stride in zip(levels, STRIDES, strict=False)]
+        points = [
+            torch.arange(level.shape[1]) * stride for level, stride in zip(levels, STRIDES, strict=False)
+        ]
         strides = [torch.full_like(places, STRIDES[i]) for i, places in enumerate(points)]
         return PyramidOutput(
             torch.cat(points).to(frames),
@@ -121,7 +123,9 @@ def best_spans(output: PyramidOutput, nms_iou: float, limit: int = 100) -> tuple
     return spans[kept], torch.from_numpy(scores[kept])
 
 
-def _suppress(iou: np.ndarray, scores: np.ndarray, threshold: float, limit: int) -> tuple[np.ndarray, np.ndarray]:
+def _suppress(
+    iou: np.ndarray, scores: np.ndarray, threshold: float, limit: int
+) -> tuple[np.ndarray, np.ndarray]:
     """Select the best remaining, set to 0 what overlaps it, and so on (swaps decide among equals)."""
     order = np.arange(len(scores))
     for place in range(min(limit, len(order))):
@@ -141,7 +145,7 @@ def _pairwise_iou(spans: Tensor) -> Tensor:
 
 
 def sinusoidal_positions(count: int, like: Tensor) -> Tensor:
-    """(count, C) sine and cosine of positions 1…count scaled to one full turn, in `like`'s dtype and device."""
+    """(count, C) sine and cosine of positions 1…count scaled to one full turn; C and dtype as `like`'s."""
     dims = like.shape[-1]
     places = torch.arange(1, count + 1, device=like.device) / (count + 1e-6) * (2 * math.pi)
     frequencies = 10000 ** (torch.arange(dims, device=like.device) // 2 * 2 / dims)
@@ -167,7 +171,8 @@ class _Attention(nn.Module):
 
     def forward(self, states: Tensor) -> Tensor:
         query, key, value = (
-            project(states).unflatten(-1, (_HEADS, -1)).transpose(1, 2) for project in (self.q, self.k, self.v)
+            project(states).unflatten(-1, (_HEADS, -1)).transpose(1, 2)
+            for project in (self.q, self.k, self.v)
         )
         mixed = nn.functional.scaled_dot_product_attention(query, key, value)
         return self.m(mixed.transpose(1, 2).flatten(2))

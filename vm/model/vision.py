@@ -15,6 +15,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from vm.config import MERGE_SIZE
 
+
 def encode(tower: Any, patches: Tensor, rows: int, columns: int) -> Tensor:
     """Features of the tokens of each temporal patch.
 

@@ -1,4 +1,4 @@
-"""The answerer, the bare base unless the checkpoint has its own adapter, answers from a segment (paper section 3.5)."""
+"""The answerer answers from a segment (paper section 3.5): the bare base, unless it has an adapter."""
 
 from __future__ import annotations
 
@@ -46,7 +46,9 @@ def _choose(cast: Cast, footage: Footage, text: str, segment: Span, count: int) 
 
 
 def _with_options(text: str, options: Sequence[str]) -> str:
-    listed = "".join(f"\n({letter}) {option}" for letter, option in zip(ascii_uppercase, options, strict=False))
+    listed = "".join(
+        f"\n({letter}) {option}" for letter, option in zip(ascii_uppercase, options, strict=False)
+    )
     return f"{text}\nChoose from:{listed}\nReply with the letter of the right choice."
 
 

@@ -54,8 +54,8 @@ def _candidates(cast: Cast, prefix: Prefix, state: Tensor, window: Span, nms_iou
     spans, confidences = best_spans(decoder(prefix.frame_states, state.float()), nms_iou, _KEPT_SPANS)
     seconds = _round(spans * window.length, window.length)
     return [
-        Candidate(Span.clamped(*ends, window.length).shifted(window.start), confidence)
-        for ends, confidence in zip(seconds.tolist(), confidences.tolist(), strict=True)
+        Candidate(Span.clamped(start, end, window.length).shifted(window.start), confidence)
+        for (start, end), confidence in zip(seconds.tolist(), confidences.tolist(), strict=True)
     ]
 
 

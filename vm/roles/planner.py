@@ -21,7 +21,7 @@ _ALLOWED = {
 
 
 def plan(cast: Cast, footage: Footage, question: str) -> Plan:
-    """Ask the planner; what it writes and cannot be used falls back to grounding and answering the question."""
+    """Ask the planner; a plan that cannot be used falls back to grounding and answering the question."""
     with cast.playing("planner", footage):
         text = cast.write("planner", footage, question)
     steps = parse_plan(text)
