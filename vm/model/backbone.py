@@ -105,10 +105,10 @@ class Backbone:
     @property
     def nbytes(self) -> int:
         """Bytes of weights in memory."""
-        heads = {id(w): w for pair in self._heads.values() for w in pair}
-        shared = {id(p): p for p in self._model.parameters()}
-        decoder = list(self.decoder.parameters()) if self.decoder else []
-        return sum(weight.nbytes for weight in [*(heads | shared).values(), *decoder])
+        heads = [weight for pair in self._heads.values() for weight in pair]
+        parts = [self._model, self._norm, *([self.decoder] if self.decoder else [])]
+        weights = [*heads, *(weight for part in parts for weight in part.parameters())]
+        return sum({weight.data_ptr(): weight.nbytes for weight in weights}.values())
 
     @contextmanager
     def acting_as(self, role: str | None) -> Iterator[None]:
