@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-from sqlalchemy import Engine, create_engine, event, inspect
+from sqlalchemy import URL, Engine, create_engine, event, inspect, make_url
 from sqlalchemy.exc import ArgumentError, DatabaseError, IntegrityError, InterfaceError
 
 from worker.errors import DatabaseUnusable
@@ -47,10 +47,13 @@ def sqlite_file(url: str) -> Path:
     Raises:
         DatabaseUnusable: not an SQLite URL, or one that names no file.
     """
-    engine = open_engine(url)
-    if engine.dialect.name != "sqlite" or not engine.url.database:
-        raise DatabaseUnusable(f"{shown(engine)} is no SQLite file: use its own client, such as psql")
-    return Path(engine.url.database)
+    try:
+        parsed = make_url(url)
+    except ArgumentError as error:
+        raise DatabaseUnusable(f"not a database URL: {error}") from error
+    if parsed.get_backend_name() != "sqlite" or not parsed.database:
+        raise DatabaseUnusable(f"{shown(parsed)} is no SQLite file: use its own client, such as psql")
+    return Path(parsed.database)
 
 
 @contextmanager
@@ -62,7 +65,7 @@ def translated_errors(engine: Engine) -> Iterator[None]:
         raise
     except (DatabaseError, InterfaceError) as error:
         raise DatabaseUnusable(
-            f"{shown(engine)}: {error.orig}. Is it there, running and writable?"
+            f"{shown(engine.url)}: {error.orig}. Is it there, running and writable?"
         ) from error
 
 
@@ -71,9 +74,9 @@ def is_new(engine: Engine) -> bool:
     return engine.dialect.name == "sqlite" and not inspect(engine).get_table_names()
 
 
-def shown(engine: Engine) -> str:
+def shown(url: URL) -> str:
     """The database's name for messages, its password masked."""
-    return f"database {engine.url.render_as_string(hide_password=True)}"
+    return f"database {url.render_as_string(hide_password=True)}"
 
 
 def _make_folder(file: str | None) -> None:

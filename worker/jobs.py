@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from typing import Any, Literal, get_args
 
+from vm.config import ChainSettings
 from vm.errors import QuestionError
 from vm.result import Mode, Result
 
@@ -27,10 +29,19 @@ class AskSettings:
 
     `window` is the stretch grounded in one pass on a long video (seconds; None: all in one pass),
     `min_answer_seconds` the least the answerer is shown.
+
+    Raises:
+        QuestionError: a time that is negative or no number.
     """
 
-    window: float | None = 150.0
-    min_answer_seconds: float = 32.0
+    window: float | None = ChainSettings.window
+    min_answer_seconds: float = ChainSettings.min_answer_seconds
+
+    def __post_init__(self) -> None:
+        if not (0 < (1 if self.window is None else self.window) < math.inf):
+            raise QuestionError(f"window is {self.window}: give a number of seconds, or none")
+        if not (0 <= self.min_answer_seconds < math.inf):
+            raise QuestionError(f"min_answer_seconds is {self.min_answer_seconds}: give a number of seconds")
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,7 @@ def check(url: str) -> str:
         needed = ScriptDirectory.from_config(config).get_current_head()
         if found is None or found != needed:
             raise StaleSchema(
-                f"{shown(connection.engine)} has tables of version {found or 'none'}, this program needs "
+                f"{shown(connection.engine.url)} has tables of version {found or 'none'}, this program needs "
                 f"{needed}: run `videomind db upgrade`, with the same --database if you gave one"
             )
         return found

@@ -131,6 +131,7 @@ def _below_analysis(table: str) -> list[sa.Constraint]:
     ]
 
 
+# SQLite checks every view when it alters a table, so a later migration drops this one first.
 MOMENT_VIEW = """
     CREATE VIEW moment_view AS
     SELECT

@@ -20,7 +20,7 @@ def test_the_model_is_loaded_once_per_process(monkeypatch: pytest.MonkeyPatch):
             loads.append((checkpoint, how))
             return cls()
 
-    monkeypatch.setattr(vm, "VideoMind", Counted, raising=False)
+    monkeypatch.setitem(vars(vm), "VideoMind", Counted)
     with using(Settings("sqlite://", checkpoint="here", base="there", device="cpu", dtype="float32")):
         assert engine.loaded() is engine.loaded()
     engine._load.cache_clear()

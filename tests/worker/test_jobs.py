@@ -50,3 +50,17 @@ def test_one_option_with_a_comma_is_not_two_options():
 def test_a_request_that_makes_no_sense_is_refused(bad: dict):
     with pytest.raises(QuestionError):
         Request(**bad)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"window": 0.0},
+        {"window": float("nan")},
+        {"min_answer_seconds": -1.0},
+        {"min_answer_seconds": float("inf")},
+    ],
+)
+def test_settings_that_are_no_times_are_refused(bad: dict):
+    with pytest.raises(QuestionError):
+        AskSettings(**bad)
