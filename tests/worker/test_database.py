@@ -69,7 +69,7 @@ def test_a_database_is_named_without_its_password():
 
 @pytest.mark.parametrize("url", ["postgresql+psycopg://db/videos", "sqlite://", "videos"])
 def test_a_database_without_a_file_is_read_with_its_own_client(url: str):
-    with pytest.raises(DatabaseUnusable, match="own client|not a database URL"):
+    with pytest.raises(DatabaseUnusable, match=r"own client|not a database URL"):
         sqlite_file(url)
 
 
