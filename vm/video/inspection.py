@@ -9,7 +9,7 @@ from fractions import Fraction
 from av.stream import Discard
 from av.video.frame import VideoFrame
 
-from vm.errors import NoFrames, UnsupportedMedia
+from vm.errors import FrameTooLarge, NoFrames, UnsupportedMedia
 from vm.result import VideoFacts
 from vm.video.limits import MediaLimits
 from vm.video.pixels import quarter_turns
@@ -58,6 +58,12 @@ def _first_frame(source: Source) -> VideoFrame:
         if frames:
             break
     frames = frames or source.decode(None)
+    if not frames and not source.decoder.width:
+        # The decoder forgets a size that it refuses.
+        raise FrameTooLarge(
+            f"{source.path}: the size of its frames is unreadable or over the limit of "
+            f"{source.limits.max_width} x {source.limits.max_height}. Scale the video down or raise the limit."
+        )
     if not frames:
         raise NoFrames(f"{source.path}: no frame of the video can be decoded; the file is damaged or empty.")
     check_size(frames[0].width, frames[0].height, source.limits, source.path)

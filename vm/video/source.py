@@ -214,6 +214,7 @@ def open_container(path: str, limits: MediaLimits) -> InputContainer:
         "codec_whitelist": f"{VIDEO_CODECS},{AUDIO_CODECS}",
         "protocol_whitelist": "file",
         "max_pixels": str(limits.max_pixels),
+        "enable_drefs": "0",  # QuickTime's references to other files
     }
     # An absolute path behind "file:" can be taken for nothing but a name.
     address = f"file:{Path(path).absolute()}"

@@ -10,7 +10,10 @@ from typing import Any
 
 import av
 import numpy as np
+import pytest
 import torch
+
+from vm.video import VideoReader
 
 BITS = 8
 SIZE = (96, 64)  # width, height
@@ -18,7 +21,10 @@ SIZE = (96, 64)  # width, height
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a test video is made. `times` are presentation times in ticks, one frame each."""
+    """How a test video is made. `times` are presentation times in ticks, one frame each.
+
+    `grain` is the strength of noise, up to 50, that makes a file large enough to be damaged in places.
+    """
 
     codec: str = "libx264"
     pixel_format: str = "yuv420p"
@@ -30,6 +36,7 @@ class Recipe:
     container: str | None = None
     container_options: dict[str, str] = field(default_factory=dict)
     rotation: int = 0
+    grain: int = 0
 
 
 def picture(number: int, size: tuple[int, int] = SIZE) -> np.ndarray:
@@ -52,9 +59,9 @@ def numbers(pixels: torch.Tensor) -> list[int]:
     return [sum(int(bit[n]) << place for place, bit in enumerate(bits)) for n in range(len(pixels))]
 
 
-def write_video(path: Path, recipe: Recipe | None = None, **changes: Any) -> Path:
-    """Encodes `len(recipe.times)` frames that carry the numbers 0, 1, 2 …"""
-    recipe = recipe or Recipe(**changes)
+def write_video(path: Path, **changes: Any) -> Path:
+    """Encodes `len(times)` frames that carry the numbers 0, 1, 2 …; `changes` are fields of `Recipe`."""
+    recipe = Recipe(**changes)
     with av.open(str(path), "w", format=recipe.container, options=dict(recipe.container_options)) as out:
         stream = out.add_stream(recipe.codec, rate=recipe.rate, options=dict(recipe.options))
         stream.width, stream.height = recipe.size
@@ -75,6 +82,9 @@ def _frames(recipe: Recipe) -> Iterable[av.VideoFrame]:
         turns = recipe.rotation // 90 % 4
         shown = picture(number, recipe.size[::-1] if turns % 2 else recipe.size)
         stored = np.ascontiguousarray(np.rot90(shown, -turns))
+        if recipe.grain:
+            noise = np.random.default_rng(number).integers(-recipe.grain, recipe.grain, stored.shape)
+            stored = (stored + noise).clip(0, 255).astype(np.uint8)
         frame = av.VideoFrame.from_ndarray(stored, format="rgb24")
         frame = frame.reformat(format=recipe.pixel_format)
         frame.pts, frame.time_base = time, time_base
@@ -91,3 +101,40 @@ def straight_through(path: Path) -> list[tuple[int, float | None]]:
 def _number(frame: av.VideoFrame) -> int:
     rgb = np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90) % 4)
     return numbers(torch.from_numpy(rgb.copy()).permute(2, 0, 1)[None])[0]
+
+
+class Footage:
+    """Test videos in a folder of the test's own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def write(self, name: str, **changes: Any) -> Path:
+        return write_video(self.folder / name, **changes)
+
+    def straight_through(self, path: Path) -> list[tuple[int, float | None]]:
+        return straight_through(path)
+
+    def numbers_in(self, reader: VideoReader, indices: Sequence[int]) -> list[int]:
+        """The numbers carried by these frames, read in full size."""
+        return numbers(reader.read(indices, (reader.info.height, reader.info.width)).pixels)
+
+    def grown(self, data: bytes, path: Sequence[bytes], tail: bytes) -> bytes:
+        """An MP4's bytes with `tail` put at the end of the box at `path` (names from the outermost in)."""
+        start, end, sizes = 0, len(data), []
+        for name in path:
+            start = data.index(name, start, end) - 4
+            end = start + int.from_bytes(data[start : start + 4])
+            sizes.append(start)
+            start += 8
+        changed = bytearray(data)
+        for place in sizes:
+            size = int.from_bytes(changed[place : place + 4]) + len(tail)
+            changed[place : place + 4] = size.to_bytes(4)
+        changed[end:end] = tail
+        return bytes(changed)
+
+
+@pytest.fixture
+def footage(tmp_path: Path) -> Footage:
+    return Footage(tmp_path)
