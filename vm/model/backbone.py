@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from peft import LoraConfig, inject_adapter_in_model
+from peft import inject_adapter_in_model
 from peft.tuners.lora import LoraLayer
 from torch import Tensor
 from transformers import AttentionInterface, Qwen2VLConfig, Qwen2VLForConditionalGeneration
@@ -25,9 +25,8 @@ from vm.model.checkpoint import (
     ADAPTER_FILE,
     DECODER_FILE,
     Checkpoint,
-    read_json,
+    read_lora_config,
     read_tensors,
-    rename,
     stored_shape,
     weight_files,
 )
@@ -207,7 +206,7 @@ class Backbone:
     def _load_adapter(self, checkpoint: Checkpoint, role: str) -> tuple[Tensor, Tensor]:
         """Put a role's LoRA layers in place; its embeddings and head, the base's where it has none."""
         folder = checkpoint.adapters[role]
-        config = _lora_config(read_json(folder / "adapter_config.json"), f"{folder / 'adapter_config.json'}")
+        config = read_lora_config(folder / "adapter_config.json")
         before = {name for name, _ in self._model.named_parameters()}
         try:
             with warnings.catch_warnings():
@@ -265,26 +264,6 @@ def _restore_buffers(model: Any, device: torch.device) -> None:
         name = "rotary_emb" if hasattr(owner, "rotary_emb") else "rotary_pos_emb"
         rotary = getattr(owner, name)
         setattr(owner, name, type(rotary)(rotary.config).to(device))
-
-
-def _lora_config(given: Mapping[str, Any], where: str) -> LoraConfig:
-    """The published adapter's settings under today's module names."""
-    if given.get("peft_type") != "LORA" or given.get("use_dora") or given.get("bias", "none") != "none":
-        raise CheckpointError(f"{where}: only plain LoRA adapters are run")
-    targets = given.get("target_modules")
-    if not isinstance(targets, list) or not all(isinstance(target, str) for target in targets):
-        raise CheckpointError(f"{where}: target_modules must be a list of module names")
-    try:
-        return LoraConfig(
-            r=int(given["r"]),
-            lora_alpha=float(given["lora_alpha"]),
-            target_modules=[rename(target) for target in targets],
-            use_rslora=bool(given.get("use_rslora", False)),
-            rank_pattern={rename(k): v for k, v in (given.get("rank_pattern") or {}).items()},
-            alpha_pattern={rename(k): v for k, v in (given.get("alpha_pattern") or {}).items()},
-        )
-    except (KeyError, ValueError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"{where}: {error}") from error
 
 
 def _load_decoder(checkpoint: Checkpoint, device: torch.device) -> TimestampDecoder:

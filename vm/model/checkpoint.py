@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from peft import LoraConfig
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
@@ -191,6 +192,29 @@ def rename(name: str) -> str:
     for pattern, replacement in RENAMES:
         name = pattern.sub(replacement, name)
     return name
+
+
+def read_lora_config(path: Path) -> LoraConfig:
+    """A published adapter's settings under today's module names. Raises: CheckpointError."""
+    given = read_json(path)
+    if given.get("peft_type") != "LORA" or given.get("use_dora") or given.get("bias", "none") != "none":
+        raise CheckpointError(f"{path}: only plain LoRA adapters are run")
+    targets = given.get("target_modules")
+    if not isinstance(targets, list) or not all(isinstance(target, str) for target in targets):
+        raise CheckpointError(f"{path}: target_modules must be a list of module names")
+    try:
+        return LoraConfig(
+            r=int(given["r"]),
+            lora_alpha=float(given["lora_alpha"]),
+            target_modules=[rename(target) for target in targets],
+            use_rslora=bool(given.get("use_rslora", False)),
+            rank_pattern={rename(k): v for k, v in (given.get("rank_pattern") or {}).items()},
+            alpha_pattern={rename(k): v for k, v in (given.get("alpha_pattern") or {}).items()},
+        )
+    except KeyError as error:
+        raise CheckpointError(f"{path} has no {error}") from error
+    except (ValueError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{path}: {error}") from error
 
 
 def read_tensors(
