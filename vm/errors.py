@@ -18,6 +18,7 @@
     │   ├── TensorMismatch         missing, unexpected or wrongly shaped tensors
     │   ├── MissingRole            a role is asked for that the checkpoint does not have
     │   └── InvalidRoles           roles.json (or the constants it is made from) is malformed
+    ├── OutOfMemory                the device has no memory left for this
     └── DownloadError              the hub could not be reached or refused
 
 The message is written for the person who sees it: what is wrong, with which file, and what to do.
@@ -130,6 +131,12 @@ class InvalidRoles(CheckpointError):
     """roles.json, or the constants it is made from, is malformed."""
 
     code = "invalid_roles"
+
+
+class OutOfMemory(VideoMindError):
+    """The device has no memory left for this."""
+
+    code = "out_of_memory"
 
 
 class DownloadError(VideoMindError):

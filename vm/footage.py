@@ -222,8 +222,18 @@ class Footage:
     def _read(self, passages: Sequence[Passage]) -> list[Tensor]:
         states: list[Tensor] = []
         for pack in _packs(passages):
-            states += self.backbone.read(pack)
+            states += self._read_pack(pack)
         return states
+
+    def _read_pack(self, pack: list[Passage]) -> list[Tensor]:
+        """All at once, or half by half where the device has no memory for that."""
+        try:
+            return self.backbone.read(pack)
+        except torch.OutOfMemoryError:
+            if len(pack) == 1:
+                raise
+        half = len(pack) // 2
+        return self._read_pack(pack[:half]) + self._read_pack(pack[half:])
 
 
 def _prefix(view: View, passage: Passage, states: Tensor, start: int) -> Prefix:

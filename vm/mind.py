@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerFast
 from vm.cast import Cast
 from vm.chain import Progress, Request, run_chain
 from vm.config import ChainSettings
-from vm.errors import CheckpointError
+from vm.errors import CheckpointError, OutOfMemory
 from vm.footage import Footage
 from vm.model.backbone import Backbone
 from vm.model.checkpoint import Checkpoint, open_checkpoint, read_json
@@ -134,14 +134,21 @@ class Watched:
             progress: called with a stage and the fraction done; what it raises ends the question.
 
         Raises:
-            QuestionError, VideoError, MissingRole.
+            QuestionError, VideoError, MissingRole, OutOfMemory.
         """
         request = Request(question, mode, tuple(options), tuple(subtitles or ()))
         chain = replace(self._chain, window=window, min_answer_seconds=min_answer_seconds)
         cast, fingerprint = self._mind.cast, self._mind.fingerprint
         with self._mind._turn:
             self._footage.stopwatch.lap()
-            return run_chain(cast, self._footage, request, chain, fingerprint, progress or _silent)
+            try:
+                return run_chain(cast, self._footage, request, chain, fingerprint, progress or _silent)
+            except torch.OutOfMemoryError as error:
+                self._footage.forget()
+                raise OutOfMemory(
+                    f"{cast.backbone.device} has no memory left for this question: load the model as "
+                    "bfloat16, or lower max_frames or max_pixels in roles.json"
+                ) from error
 
     def close(self) -> None:
         self.reader.close()

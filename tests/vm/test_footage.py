@@ -11,7 +11,9 @@ import pytest
 import torch
 
 from vm import ChainSettings, Result, VideoMind
+from vm.errors import OutOfMemory
 from vm.footage import Footage
+from vm.model.backbone import Backbone
 from vm.moments import Candidate, Span
 from vm.roles.verifier import verify
 from vm.video import VideoReader
@@ -153,3 +155,39 @@ def test_a_prompt_longer_than_the_room_behind_a_prefix_is_read_whole(mind: Video
     with mind.open(video) as watched:
         watched.ask("What?", mode="answer")
         assert_same(watched.ask(wordy, mode="answer"), mind.ask(video, wordy, mode="answer"))
+
+
+def test_candidates_the_device_cannot_hold_together_are_read_apart(
+    mind: VideoMind, footage: Footage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    candidates = [Candidate(span, 0.5) for span in SPANS]
+    plenty = verify(mind.cast, footage, "?", candidates, ChainSettings())
+    footage.forget()
+    read = Backbone.read
+    refused: list[int] = []
+
+    def reading_two_at_most(self: Backbone, passages: Any) -> Any:
+        if len(passages) > 2:
+            refused.append(len(passages))
+            raise torch.OutOfMemoryError("too much")
+        return read(self, passages)
+
+    monkeypatch.setattr(Backbone, "read", reading_two_at_most)
+    scarce = verify(mind.cast, footage, "?", candidates, ChainSettings())
+    assert refused
+    for one, other in zip(plenty, scarce, strict=True):
+        assert one.verifier_score == pytest.approx(other.verifier_score, abs=1e-6)
+
+
+def test_running_out_of_memory_is_a_typed_error_and_the_next_question_works(
+    mind: VideoMind, video: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refusing(self: Backbone, passages: Any) -> Any:
+        raise torch.OutOfMemoryError("too much")
+
+    with mind.open(video) as watched:
+        with monkeypatch.context() as scarce:
+            scarce.setattr(Backbone, "read", refusing)
+            with pytest.raises(OutOfMemory, match="cpu has no memory left"):
+                watched.ask("What?")
+        assert watched.ask("What?").answer is not None
