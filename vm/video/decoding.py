@@ -185,8 +185,10 @@ def _latest(frames: Iterator[tuple[int, VideoFrame]], targets: list[int]) -> Ite
     held: tuple[int, VideoFrame] | None = None
     waiting = deque(targets)
     for pts, frame in frames:
-        while held and waiting and pts > waiting[0]:
-            yield _held(waiting.popleft(), held)
+        while waiting and pts > waiting[0]:
+            target = waiting.popleft()
+            if held:
+                yield _held(target, held)
         if not waiting:
             return
         held = (pts, frame)

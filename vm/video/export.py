@@ -50,7 +50,8 @@ class Clip:
 class _Cut:
     """Ticks of the source's video stream: `zero` is the clip's start, `end` the first not shown.
 
-    `half` is half a frame: a frame's own time, however rounded, is to include the frame.
+    `half` is half a frame, 0 in an uneven rhythm: a frame's own time, however rounded, is to include
+    the frame.
     """
 
     key: int
@@ -98,7 +99,7 @@ def export_clip(
 
 
 def _cut(timeline: Timeline, span: Span) -> _Cut:
-    half = math.floor(1 / timeline.frame_rate / timeline.time_base / 2)
+    half = math.floor(1 / timeline.frame_rate / timeline.time_base / 2) if timeline.steady else 0
     zero, end = (timeline.origin + round(Fraction(at) / timeline.time_base) for at in (span.start, span.end))
     key = plan_runs([zero + half], timeline.keys)[0].key
     return _Cut(key, zero, end - half, half, timeline.time_base)

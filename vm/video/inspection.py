@@ -62,7 +62,7 @@ def _first_frame(source: Source) -> VideoFrame:
         # The decoder forgets a size that it refuses.
         raise FrameTooLarge(
             f"{source.path}: the size of its frames is unreadable or over the limit of "
-            f"{source.limits.max_width} x {source.limits.max_height}. Scale the video down or raise the limit."
+            f"{source.limits.max_width} x {source.limits.max_height}. Scale it down or raise the limit."
         )
     if not frames:
         raise NoFrames(f"{source.path}: no frame of the video can be decoded; the file is damaged or empty.")
@@ -98,17 +98,18 @@ def _from_index(source: Source, frame: VideoFrame) -> tuple[Timeline, bool] | No
     """
     stream = source.stream
     entries = stream.index_entries
-    if not source.container.format.name.startswith("mov") or not 0 < stream.frames <= len(entries):
+    if not source.container.format.name.startswith("mov") or not (stream.frames and len(entries)):
         return None
     size = os.path.getsize(source.path)
-    listed = [(e.timestamp, e.is_keyframe, e.pos + e.size) for e in entries if not e.is_discard]
-    times = [time for time, _, end in listed if end <= size]
-    keys = [time for time, is_key, end in listed if is_key and end <= size]
+    listed = [(e.timestamp, e.is_keyframe, not e.is_discard, e.pos + e.size) for e in entries]
+    times = [time for time, _, is_shown, end in listed if is_shown and end <= size]
+    # What an edit list hides may still be where decoding has to start.
+    keys = [time for time, is_key, _, end in listed if is_key and end <= size]
     origins = [time for time in (stream.start_time, frame.pts) if time is not None]
     if not times or not origins or stream.time_base is None:
         return None
     timeline = from_index(times, keys, stream.time_base, _declared_rate(source), min(origins))
-    return timeline, len(times) == len(listed)
+    return timeline, all(end <= size for *_, end in listed)
 
 
 def _from_packets(source: Source, frame: VideoFrame) -> tuple[Timeline, bool]:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from types import TracebackType
 
@@ -129,7 +130,7 @@ class VideoReader:
         """Every target with its picture; what does not decode has the one before it."""
         runs = plan_runs(targets, self._timeline.keys)
         with typed_errors(self._path), ThreadPoolExecutor(_WORKERS) as workers:
-            decode = lambda run: self._decode(run, size, alone=len(runs) == 1)  # noqa: E731
+            decode = partial(self._decode, size=size, alone=len(runs) == 1)
             found = {picture.target: picture for picture in chain(*workers.map(decode, runs))}
         if targets and not found:
             raise NoFrames(f"{self._path}: damaged; nothing decodes in the part that was asked for.")

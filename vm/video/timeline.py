@@ -81,7 +81,7 @@ def from_packets(
 ) -> Timeline:
     """From every packet's timestamps, which must be trusted (see `are_trusted`)."""
     pts = tuple(sorted(s.pts for s in stamps if s.pts is not None and s.pts >= origin)) or (origin,)
-    keys = tuple(sorted(s.pts for s in stamps if s.is_key and s.pts is not None and s.pts >= origin))
+    keys = tuple(sorted(s.pts for s in stamps if s.is_key and s.pts is not None))
     rate = _frame_rate(pts, time_base, declared)
     steady = _is_steady(pts, rate * time_base)
     return Timeline(time_base, pts[0], rate, len(pts), keys if keys and seekable else pts[:1], steady, pts)

@@ -45,7 +45,9 @@ def picture(number: int, size: tuple[int, int] = SIZE) -> np.ndarray:
     image = np.zeros((height, width, 3), np.uint8)
     for bit in range(BITS):
         row, column = divmod(bit, 4)
-        block = np.s_[row * height // 2 : (row + 1) * height // 2, column * width // 4 : (column + 1) * width // 4]
+        block = np.s_[
+            row * height // 2 : (row + 1) * height // 2, column * width // 4 : (column + 1) * width // 4
+        ]
         image[block] = 235 if number >> bit & 1 else 20
     return image
 

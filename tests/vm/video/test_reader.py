@@ -93,10 +93,13 @@ def test_index_i_is_what_is_on_screen_at_that_time_in_a_variable_file(footage, n
         indices = range(video.info.frame_count)
         shown = video.read(indices, (64, 96))
         tick = 0.011 if name.endswith(("webm", "mkv", "gif")) else 1e-4
-        for index, number, time in zip(indices, footage.numbers_in(video, indices), shown.timestamps, strict=True):
+        for index, number, time in zip(
+            indices, footage.numbers_in(video, indices), shown.timestamps, strict=True
+        ):
             now = index / video.info.frame_rate
             assert (number, pytest.approx(time)) == max(
-                ((n, t - origin) for n, t in truth if t - origin <= max(now, time)), key=lambda shown: shown[1]
+                ((n, t - origin) for n, t in truth if t - origin <= max(now, time)),
+                key=lambda shown: shown[1],
             )
             assert time <= now + tick
 

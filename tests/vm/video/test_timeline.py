@@ -15,7 +15,11 @@ def of(*pts: int, declared: Fraction | None = None, keys: tuple[int, ...] = (0,)
     return from_packets(stamps, MILLISECOND, declared, pts[0], seekable)
 
 
-@given(st.integers(1, 500), st.sampled_from([Fraction(25), Fraction(30000, 1001), Fraction(10)]), st.integers(-5000, 10**13))
+@given(
+    st.integers(1, 500),
+    st.sampled_from([Fraction(25), Fraction(30000, 1001), Fraction(10)]),
+    st.integers(-5000, 10**13),
+)
 def test_frames_rounded_to_milliseconds_keep_their_place(count, rate, start):
     pts = [start + round(n / rate / MILLISECOND) for n in range(count)]
     timeline = of(*pts, declared=rate)
