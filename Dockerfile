@@ -7,7 +7,7 @@ COPY pyproject.toml constraints.txt LICENSE README.md ./
 COPY vm vm
 COPY worker worker
 COPY migrations migrations
-RUN pip install --no-cache-dir -c constraints.txt . "psycopg[binary]"
+RUN pip install --no-cache-dir -c constraints.txt ".[postgres]"
 
 USER videomind
 ENTRYPOINT []

@@ -171,7 +171,7 @@ def test_stages_account_for_the_time(mind: VideoMind, short_video: Path) -> None
 
 
 def test_a_missing_video_is_refused_before_anything_runs(mind: VideoMind, tmp_path: Path) -> None:
-    with pytest.raises(InvalidSource, match="gone.mp4"):
+    with pytest.raises(InvalidSource, match=r"gone\.mp4"):
         mind.open(tmp_path / "gone.mp4")
 
 

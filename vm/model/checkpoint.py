@@ -134,9 +134,7 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise CheckpointNotFound(
-            f"{path}: {error.strerror}; is the checkpoint complete?"
-        ) from error
+        raise CheckpointNotFound(f"{path}: {error.strerror}; is the checkpoint complete?") from error
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} is not JSON: {error}") from error
     if not isinstance(content, dict):

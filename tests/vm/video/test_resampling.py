@@ -17,7 +17,7 @@ SIZES = [
 
 
 @pytest.mark.parametrize(("given", "wanted"), SIZES)
-def test_equals_float_bicubic_interpolation_but_for_rounding(given: tuple[int, int], wanted: tuple[int, int]) -> None:
+def test_equals_float_interpolation_but_for_rounding(given: tuple[int, int], wanted: tuple[int, int]) -> None:
     image = torch.randint(0, 256, (*given, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(7))
     reference = interpolate(image.permute(2, 0, 1)[None].float(), wanted, mode="bicubic", antialias=True)
     expected = reference[0].clamp(0, 255).round()
