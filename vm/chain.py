@@ -138,7 +138,7 @@ def _ground(
     if not found:
         return fallback_candidates(footage.duration, cast.has("verifier"))
     if len(windows) > 1:  # a single pass comes back suppressed, in the order that decides among equals
-        found = suppress(found, chain.nms_iou)
+        found = suppress(found, chain.nms_iou, chain.candidates)
     return found[: chain.candidates]
 
 

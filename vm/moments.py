@@ -115,12 +115,13 @@ def rank_moments(candidates: Sequence[Candidate], query: str) -> tuple[Moment, .
     return tuple(Moment(c, rank, query) for rank, c in enumerate(candidates, start=1))
 
 
-def suppress(candidates: Sequence[Candidate], threshold: float) -> list[Candidate]:
+def suppress(candidates: Sequence[Candidate], threshold: float, limit: int | None = None) -> list[Candidate]:
     """Greedy non-maximum suppression in seconds: the more confident of two that overlap stays.
 
     Args:
         candidates: in any order.
         threshold: IoU at and above which the less confident one is dropped.
+        limit: how many are wanted; hours of video propose thousands.
 
     Returns:
         What is kept, most confident first (ties in the given order).
@@ -129,4 +130,6 @@ def suppress(candidates: Sequence[Candidate], threshold: float) -> list[Candidat
     for candidate in sorted(candidates, key=lambda c: -c.confidence):
         if all(candidate.span.iou(other.span) < threshold for other in kept):
             kept.append(candidate)
+        if len(kept) == limit:
+            break
     return kept

@@ -123,6 +123,13 @@ def test_suppressing_twice_changes_nothing(given: list[Candidate], threshold: fl
     assert suppress(once, threshold) == once
 
 
+@given(candidates, st.floats(0.05, 1), st.integers(1, 5))
+def test_a_limit_cuts_what_is_kept_and_changes_nothing_else(
+    given: list[Candidate], threshold: float, limit: int
+) -> None:
+    assert suppress(given, threshold, limit) == suppress(given, threshold)[:limit]
+
+
 def test_suppression_keeps_the_given_order_among_equals() -> None:
     equals = [Candidate(Span(i, i + 1), 0.5) for i in (3, 1, 2)]
     assert suppress(equals, 0.75) == equals
