@@ -13,6 +13,7 @@ from vm.subtitles import Cue, cues_within
 
 MAX_OPTIONS = len(ascii_uppercase)
 _MAX_CUES = 100
+_MAX_HEARD_CHARACTERS = 20_000  # far more than people say in 100 cues, and still a prompt that fits
 
 
 def answer(
@@ -56,4 +57,5 @@ def _heard(cues: Sequence[Cue], segment: Span) -> str:
     if not cues:
         return ""
     lines = "".join(f"{cue.span.start:.1f}-{cue.span.end:.1f} s: {cue.text}\n" for cue in cues[:_MAX_CUES])
-    return f"The video lasts {segment.length:.1f} seconds. What is said in it:\n{lines}\n"
+    heard = lines[:_MAX_HEARD_CHARACTERS]
+    return f"The video lasts {segment.length:.1f} seconds. What is said in it:\n{heard}\n"
