@@ -130,6 +130,11 @@ def test_a_limit_cuts_what_is_kept_and_changes_nothing_else(
     assert suppress(given, threshold, limit) == suppress(given, threshold)[:limit]
 
 
+def test_an_overlap_of_exactly_the_threshold_is_suppressed() -> None:
+    whole, most = Candidate(Span(0, 4), 0.9), Candidate(Span(0, 3), 0.8)
+    assert suppress([most, whole], 0.75) == [whole]
+
+
 def test_suppression_keeps_the_given_order_among_equals() -> None:
     equals = [Candidate(Span(i, i + 1), 0.5) for i in (3, 1, 2)]
     assert suppress(equals, 0.75) == equals
@@ -153,5 +158,5 @@ def test_moments_rank_by_verifier_score_and_keep_the_order_of_equals(
 @given(candidates)
 def test_unverified_moments_keep_the_grounders_order(given: list[Candidate]) -> None:
     assume(given)
-    half_verified = [Candidate(given[0].span, 0.1, verifier_score=0.7), *given]
+    half_verified = [*given, Candidate(given[0].span, 0.1, verifier_score=0.7)]
     assert [m.candidate for m in rank_moments(half_verified, "")] == half_verified
