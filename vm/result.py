@@ -138,5 +138,5 @@ def _candidate(candidate: Candidate) -> dict[str, Any]:
 
 
 def _time(seconds: float) -> float:
-    """Microseconds are enough for anyone, and hide the noise of 32-bit arithmetic."""
-    return round(seconds, 6)
+    """To a tenth of a millisecond: finer than any frame, coarser than the noise of 32-bit arithmetic."""
+    return round(seconds, 4)
