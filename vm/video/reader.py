@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -129,7 +130,7 @@ class VideoReader:
     def _pictures(self, targets: list[int], size: tuple[int, int]) -> dict[int, _Picture]:
         """Every target with its picture; what does not decode has the one before it."""
         runs = plan_runs(targets, self._timeline.keys)
-        with typed_errors(self._path), ThreadPoolExecutor(_WORKERS) as workers:
+        with typed_errors(self._path), _workers() as workers:
             decode = partial(self._decode, size=size, alone=len(runs) == 1)
             found = {picture.target: picture for picture in chain(*workers.map(decode, runs))}
         if targets and not found:
@@ -157,6 +158,18 @@ class VideoReader:
     def _warn(self, text: str) -> None:
         if text not in self.warnings:
             self.warnings.append(text)
+
+
+@contextmanager
+def _workers() -> Iterator[ThreadPoolExecutor]:
+    """Threads to decode in. In each of them torch uses that one only, or they would crowd each other out."""
+    threads = torch.get_num_threads()
+    with ThreadPoolExecutor(_WORKERS, initializer=torch.set_num_threads, initargs=(1,)) as workers:
+        try:
+            yield workers
+        finally:
+            # What a thread sets holds for it, and for threads that are started later.
+            torch.set_num_threads(threads)
 
 
 def open_video(path: str | os.PathLike[str], limits: MediaLimits | None = None) -> VideoReader:
