@@ -7,11 +7,14 @@ prompts, rotary positions, the sampling rule and the timestamp decoder.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import av
 import torch
+from peft.tuners.lora import LoraLayer
 from torch import Tensor
 from transformers import DynamicCache
 
@@ -43,11 +46,23 @@ class Baseline:
         backbone = mind.cast.backbone
         self.model = backbone._model
         self.model.set_attn_implementation("sdpa")
-        self.model.model.language_model.norm = backbone._norm
-        backbone._norm.register_forward_pre_hook(self._keep_state)
+        self.adapted = [module for module in self.model.modules() if isinstance(module, LoraLayer)]
+        self.model.model.language_model.norm.register_forward_pre_hook(self._keep_state)
 
     def _keep_state(self, module: torch.nn.Module, given: tuple[Tensor]) -> None:
         self.state = given[0]
+
+    @contextmanager
+    def acting_as(self, role: str) -> Iterator[None]:
+        """Switch adapters, embeddings and head through PEFT, as the published code does."""
+        adapted = self.cast.has(role)
+        for layer in self.adapted:
+            layer.enable_adapters(adapted)
+            if adapted:
+                layer.set_adapter(role, inference_mode=True)
+        with self.cast.backbone.acting_as(role if adapted else None):
+            self.embedding, self.head = self.cast.backbone._embedding_and_head
+            yield
 
     @torch.inference_mode()
     def ask(self, video: Path, question: str) -> tuple[Plan, list[Span], list[float], str | None]:
@@ -89,7 +104,7 @@ class Baseline:
         marks = [round((end - outer.start) / outer.length * frames) for end in (inner.start, inner.end)]
         view = replace(view, marked=(marks[0], marks[1]))
         prompt = self.cast.prompt("verifier", question)
-        with self.cast.backbone.acting_as("verifier"):
+        with self.acting_as("verifier"):
             logits = self.prefill(prompt, view, features, DynamicCache())[0]
         chances = logits[-1].softmax(-1)
         return float((chances[self.cast.yes] - chances[self.cast.no]).sigmoid())
@@ -112,7 +127,7 @@ class Baseline:
         prompt = self.cast.prompt(role, text)
         view, features = self.look(role, video, span)
         cache = DynamicCache()
-        with self.cast.backbone.acting_as(role if self.cast.has(role) else None):
+        with self.acting_as(role):
             logits, position = self.prefill(prompt, view, features, cache)
             start = len(prompt.before)
             tokens = self.state[0, start : start + view.token_grid[0] * view.frame_tokens]
@@ -141,13 +156,13 @@ class Baseline:
         ids = [*prompt.before, *video, end, *prompt.after[1:]]
         positions = rotary_positions(ids, view.token_grid, start, self.cast.backbone.video_id)
         tokens = torch.tensor(ids, device=features.device)
-        embedded = torch.nn.functional.embedding(tokens, self.cast.backbone._embedding)
+        embedded = torch.nn.functional.embedding(tokens, self.embedding)
         embedded[tokens == self.cast.backbone.video_id] = features
         return self.forward(embedded, positions, cache), int(positions.max()) + 1
 
     def step(self, chosen: int, position: int, cache: DynamicCache) -> Tensor:
         token = torch.tensor([chosen], device=self.cast.backbone.device)
-        embedded = torch.nn.functional.embedding(token, self.cast.backbone._embedding)
+        embedded = torch.nn.functional.embedding(token, self.embedding)
         return self.forward(embedded, torch.full((3, 1), position), cache)
 
     def forward(self, embedded: Tensor, positions: Tensor, cache: DynamicCache) -> Tensor:
@@ -157,7 +172,7 @@ class Baseline:
             past_key_values=cache,
             use_cache=True,
         ).last_hidden_state[0]
-        return torch.nn.functional.linear(states, self.cast.backbone._head).float()
+        return torch.nn.functional.linear(states, self.head).float()
 
 
 def plain_frames(video: Path, view: View) -> Tensor:

@@ -15,9 +15,8 @@ from typing import Any
 
 import torch
 from peft import inject_adapter_in_model
-from peft.tuners.lora import LoraLayer
 from torch import Tensor
-from transformers import AttentionInterface, Qwen2VLConfig, Qwen2VLForConditionalGeneration
+from transformers import Qwen2VLConfig, Qwen2VLForConditionalGeneration
 
 from vm.errors import CheckpointError, MissingRole, TensorMismatch
 from vm.model import vision
@@ -30,10 +29,9 @@ from vm.model.checkpoint import (
     stored_shape,
     weight_files,
 )
-from vm.model.key_values import ATTENTION, KeyValues, packed_attention
+from vm.model.key_values import KeyValues
+from vm.model.language_model import LanguageModel
 from vm.model.timestamp_decoder import TimestampDecoder
-
-AttentionInterface.register(ATTENTION, packed_attention)
 
 _EMBEDDING = "model.language_model.embed_tokens.weight"
 _HEAD = "lm_head.weight"
@@ -79,22 +77,18 @@ class Backbone:
     def __init__(self, checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype) -> None:
         self.device, self.dtype = device, dtype
         self._model = _load_base(checkpoint, device, dtype)
-        language_model = self._model.model.language_model
-        # The roles want states before the last norm; it is applied where tokens are predicted.
-        self._norm, language_model.norm = language_model.norm, torch.nn.Identity()
-        embedding = language_model.embed_tokens.weight
-        self._bare = (embedding, self._model.lm_head.weight)
+        text_model = self._model.model.language_model
+        self._bare = (text_model.embed_tokens.weight, self._model.lm_head.weight)
         self._heads: dict[str, tuple[Tensor, Tensor]] = {}
         for role in checkpoint.adapters:
             self._heads[role] = self._load_adapter(checkpoint, role)
-        self._lora_layers = [module for module in self._model.modules() if isinstance(module, LoraLayer)]
+        self._model.requires_grad_(False).eval()
+        self._language_model = LanguageModel(text_model)
+        self._layers = {role: self._language_model.layers(role) for role in (None, *self._heads)}
         self.video_id = checkpoint.video_id
         self.eos_ids = checkpoint.end_ids
         self.decoder = _load_decoder(checkpoint, device) if "grounder" in self._heads else None
         self._role: str | None = None
-        self._embedding, self._head = self._bare
-        self._activate(None)
-        self._model.requires_grad_(False).eval()
 
     @property
     def roles(self) -> tuple[str, ...]:
@@ -105,7 +99,7 @@ class Backbone:
     def nbytes(self) -> int:
         """Bytes of weights in memory."""
         heads = [weight for pair in self._heads.values() for weight in pair]
-        parts = [self._model, self._norm, *([self.decoder] if self.decoder else [])]
+        parts = [self._model, *([self.decoder] if self.decoder else [])]
         weights = [*heads, *(weight for part in parts for weight in part.parameters())]
         return sum({weight.data_ptr(): weight.nbytes for weight in weights}.values())
 
@@ -121,19 +115,15 @@ class Backbone:
                 f"the checkpoint has no {role}; it has {', '.join(self._heads) or 'no adapter'}"
             )
         before = self._role
-        self._activate(role)
+        self._role = role
         try:
             yield
         finally:
-            self._activate(before)
+            self._role = before
 
-    def _activate(self, role: str | None) -> None:
-        self._role = role
-        self._embedding, self._head = self._bare if role is None else self._heads[role]
-        for layer in self._lora_layers:
-            layer.enable_adapters(role is not None)
-            if role is not None:
-                layer.set_adapter(role, inference_mode=True)
+    @property
+    def _embedding_and_head(self) -> tuple[Tensor, Tensor]:
+        return self._bare if self._role is None else self._heads[self._role]
 
     @torch.inference_mode()
     def encode(self, patches: Tensor, rows: int, columns: int) -> Tensor:
@@ -150,20 +140,13 @@ class Backbone:
         embedded = torch.cat([self._embed(passage) for passage in passages])
         positions = torch.cat([passage.positions for passage in passages], dim=1).to(self.device)
         counts = [len(passage.ids) for passage in passages]
-        states = self._model.model.language_model(
-            inputs_embeds=embedded[None],
-            position_ids=positions[:, None],
-            attention_mask={"full_attention": None},  # given, so that none is made
-            use_cache=False,
-            sequences=[(passage.past, count) for passage, count in zip(passages, counts, strict=True)],
-        ).last_hidden_state[0]
-        for passage, count in zip(passages, counts, strict=True):
-            passage.past.advance(count)
+        sequences = [(passage.past, count) for passage, count in zip(passages, counts, strict=True)]
+        states = self._language_model.read(self._layers[self._role], embedded, positions, sequences)
         return list(states.split(counts))
 
     def _embed(self, passage: Passage) -> Tensor:
         ids = passage.ids.to(self.device)
-        embedded = torch.nn.functional.embedding(ids, self._embedding)
+        embedded = torch.nn.functional.embedding(ids, self._embedding_and_head[0])
         if passage.features is not None:
             embedded[ids == self.video_id] = passage.features.to(embedded)
         return embedded
@@ -175,7 +158,9 @@ class Backbone:
         Raises:
             CheckpointError: the weights, or the dtype they are run in, give no finite numbers.
         """
-        logits = torch.nn.functional.linear(self._norm(states), self._head).float()
+        logits = torch.nn.functional.linear(
+            self._language_model.final_norm(states), self._embedding_and_head[1]
+        ).float()
         if not logits.isfinite().all():
             raise CheckpointError(
                 f"the model's scores are not finite: its weights are damaged, or overflow {self.dtype}"
@@ -232,7 +217,6 @@ def _load_base(checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype)
     """The base with its weights in place, each read once and straight into `dtype` and `device`."""
     try:
         config = Qwen2VLConfig.from_dict(dict(checkpoint.base_config))
-        config._attn_implementation = ATTENTION
         _check_attention(config.get_text_config())
         with torch.device("meta"):
             model = Qwen2VLForConditionalGeneration(config)

@@ -7,13 +7,10 @@ token, costs one run through the layers and no padding. Each sequence attends to
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
-
-ATTENTION = "videomind_packed"
 
 
 class KeyValues:
@@ -64,33 +61,31 @@ class KeyValues:
 
 
 def packed_attention(
-    module: nn.Module,
+    layer: int,
     query: Tensor,
     key: Tensor,
     value: Tensor,
-    attention_mask: Tensor | None,
     scaling: float,
-    sequences: Sequence[tuple[KeyValues, int]] = (),
-    **_: Any,
-) -> tuple[Tensor, None]:
+    sequences: Sequence[tuple[KeyValues, int]],
+) -> Tensor:
     """Causal attention of each packed sequence over its own past and itself.
 
     Args:
-        query: (1, heads, N, dim); key, value: (1, key heads, N, dim), N the tokens of all sequences.
+        layer: its number, from 0.
+        query: (N, heads, dim); key, value: (N, key heads, dim), N the tokens of all sequences.
         sequences: each one's past and how many of the N tokens are its own, in order.
 
     Returns:
-        (1, N, heads, dim), as transformers' attention interface wants it.
+        (N, heads, dim).
     """
     outputs = []
     start = 0
     for past, count in sequences:
-        stretch = slice(start, start + count)
-        keys, values = past.append(module.layer_idx, key[:, :, stretch], value[:, :, stretch])  # type: ignore[arg-type]
-        outputs.append(_attend(query[:, :, stretch], keys, values, scaling))
+        own = [part[start : start + count].transpose(0, 1)[None] for part in (query, key, value)]
+        outputs.append(_attend(own[0], *past.append(layer, own[1], own[2]), scaling))
         start += count
     mixed = outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=2)
-    return mixed.transpose(1, 2), None
+    return mixed[0].transpose(0, 1)
 
 
 def _attend(query: Tensor, keys: Tensor, values: Tensor, scaling: float) -> Tensor:

@@ -40,3 +40,15 @@ def rotary_positions(
 def _announces_video(ids: Sequence[int], vision_start_id: int, video_id: int) -> bool:
     start = ids.index(vision_start_id)
     return ids[start + 1] == video_id
+
+
+def signed_sine(sine: Tensor) -> Tensor:
+    """The sine with the minus that `turn` needs in the first half of the last dimension."""
+    first, second = sine.chunk(2, dim=-1)
+    return torch.cat((-first, second), dim=-1)
+
+
+def turn(states: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
+    """Rotate queries or keys by their positions; `sine` is signed, so that turning is a swap of halves."""
+    swapped = states.roll(states.shape[-1] // 2, dims=-1)
+    return torch.addcmul(states * cosine, swapped, sine).to(states.dtype)

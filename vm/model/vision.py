@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
 from vm.config import MERGE_SIZE
+from vm.model.positions import signed_sine, turn
 
 
 def encode(tower: Any, patches: Tensor, rows: int, columns: int) -> Tensor:
@@ -38,26 +39,19 @@ def encode(tower: Any, patches: Tensor, rows: int, columns: int) -> Tensor:
 def _rotary(tower: Any, rows: int, columns: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """Cosine and signed sine, (H·W, 1, 1, dim) each, in the order of the patches (2×2 groups together).
 
-    The sine carries the minus that turning half a head's dimensions needs, so that turning is a swap.
+    In float32, and so the turning, whatever the weights are held in.
     """
     row = torch.arange(rows, device=device).view(-1, MERGE_SIZE, 1, 1)
     column = torch.arange(columns, device=device).view(1, 1, -1, MERGE_SIZE)
     grids = torch.broadcast_tensors(row, column)
     order = torch.stack([grid.transpose(1, 2).flatten() for grid in grids], dim=1)
     cosine, sine = tower.rotary_pos_emb(torch.empty(0, device=device), order)
-    sine[:, : sine.shape[1] // 2].neg_()
-    return cosine[:, None, None], sine[:, None, None]
+    return cosine[:, None, None], signed_sine(sine)[:, None, None]
 
 
 def _attend(attention: Any, states: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
     qkv = attention.qkv(states).unflatten(-1, (3, attention.num_heads, -1))
-    query, key = _turn(qkv[:, :, :2], *rotary).unbind(2)
+    query, key = turn(qkv[:, :, :2], *rotary).unbind(2)
     query, key, value = (part.transpose(1, 2) for part in (query, key, qkv[:, :, 2]))
     mixed = scaled_dot_product_attention(query, key, value, scale=attention.scaling)
     return attention.proj(mixed.transpose(1, 2).flatten(2))
-
-
-def _turn(states: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
-    """Rotate queries and keys by their positions, in float32 whatever the weights are held in."""
-    swapped = states.roll(states.shape[-1] // 2, dims=-1)
-    return torch.addcmul(states * cosine, swapped, sine).to(states.dtype)

@@ -1,6 +1,3 @@
-from types import SimpleNamespace
-from typing import Any
-
 import pytest
 import torch
 from hypothesis import given, settings
@@ -32,8 +29,8 @@ def plain_attention(query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, sequences: list[tuple[KeyValues, int]]) -> Tensor:
-    layer: Any = SimpleNamespace(layer_idx=0)
-    return packed_attention(layer, query, key, value, None, SCALE, sequences)[0]
+    packed = (part[0].transpose(0, 1) for part in (query, key, value))
+    return packed_attention(0, *packed, SCALE, sequences)[None]
 
 
 # For each sequence: how many tokens it has seen, how many are new, and its buffers' capacity.
