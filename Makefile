@@ -36,6 +36,7 @@ test: .venv/installed-test
 bench: .venv/installed-bench
 	$(BIN)/python tests/benchmarks/bench_decode.py
 	$(BIN)/python tests/benchmarks/bench_chain.py
+	$(BIN)/python tests/benchmarks/bench_chain.py --large --repeats 1
 
 lint: .venv/installed-lint
 	$(BIN)/ruff check
