@@ -24,6 +24,8 @@ demo: .venv/installed-demo
 	$(BIN)/videomind run tests/parity/videos/short24s.mp4 $(DEMO_MODEL) --database $(DEMO_URL) \
 		-q "When does the man turn around?" -q "Why did the man appear?"
 	@echo
+	$(BIN)/videomind sql --database $(DEMO_URL) "SELECT id, uri, duration, width, height, codec, state FROM videos"
+	@echo
 	$(BIN)/videomind sql --database $(DEMO_URL) "SELECT analyses.id, question, analyses.state, query, text AS answer \
 		FROM analyses LEFT JOIN answers ON answers.analysis_id = analyses.id"
 	@echo
