@@ -37,14 +37,14 @@ class Inquiry:
 def watching(video: Path, checkpoint: Path, base: str | None, device: str, dtype: str) -> Iterator[Watched]:
     """Load the model and open the video. Raises: VideoError, CheckpointError, DownloadError."""
     from vm.mind import VideoMind
-    from vm.video import probe as check
+    from vm.video import open_video
 
-    check(video)  # a bad video is told before the time to load a model is spent
-    with progress() as report:
-        report("loading", 0.0)
-        mind = VideoMind.load(checkpoint, base, device, dtype)
-    with mind.open(video) as watched:
-        yield watched
+    with open_video(video) as reader:  # first: a bad video is told before the time to load a model is spent
+        with progress() as report:
+            report("loading", 0.0)
+            mind = VideoMind.load(checkpoint, base, device, dtype)
+        with mind.open(reader) as watched:
+            yield watched
 
 
 def ask_all(

@@ -75,14 +75,21 @@ class VideoMind:
         return cls(cast, found.fingerprint, (ids["seg_s_token_id"], ids["seg_e_token_id"]))
 
     def open(
-        self, video: str | Path, chain: ChainSettings | None = None, limits: MediaLimits | None = None
+        self,
+        video: str | Path | VideoReader,
+        chain: ChainSettings | None = None,
+        limits: MediaLimits | None = None,
     ) -> Watched:
         """Open a video for any number of questions; use it as a context manager.
+
+        Args:
+            video: a local file, or one that `vm.video.open_video` has opened, which is closed with this.
 
         Raises:
             VideoError: or one of its subclasses.
         """
-        return Watched(self, open_video(video, limits or MediaLimits()), chain or ChainSettings())
+        reader = video if isinstance(video, VideoReader) else open_video(video, limits)
+        return Watched(self, reader, chain or ChainSettings())
 
     def ask(
         self,
