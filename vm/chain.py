@@ -17,6 +17,7 @@ from vm.roles.grounder import fallback_candidates, ground
 from vm.roles.planner import default_steps, fold_query, plan
 from vm.roles.verifier import verify
 from vm.subtitles import Cue
+from vm.text_file import is_unicode
 
 Progress = Callable[[str, float], None]
 
@@ -41,7 +42,7 @@ class Request:
             raise QuestionError("the question is empty")
         if sum(map(len, (self.question, *self.options))) > MAX_QUESTION_CHARACTERS:
             raise QuestionError(f"question and options are longer than {MAX_QUESTION_CHARACTERS} characters")
-        if not all(map(_is_unicode, (self.question, *self.options))):
+        if not all(map(is_unicode, (self.question, *self.options))):
             raise QuestionError("question and options must be valid Unicode text")
         if self.mode not in _FIXED_STEPS and self.mode != "auto":
             raise QuestionError(f"unknown mode {self.mode!r}: choose auto, {', '.join(_FIXED_STEPS)}")
@@ -49,15 +50,6 @@ class Request:
             2 <= len(self.options) <= MAX_OPTIONS and all(o.strip() for o in self.options)
         ):
             raise QuestionError(f"give between 2 and {MAX_OPTIONS} options, none of them empty")
-
-
-def _is_unicode(text: str) -> bool:
-    """Half a surrogate pair, as badly encoded command lines and JSON escapes leave it, is not."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def run_chain(

@@ -14,9 +14,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from vm.errors import CheckpointError, CheckpointNotFound, InvalidRoles
+from vm.prompts import ROLES_FILE
 from vm.text_file import read_text, write_json
 
-ROLES_FILE = "roles.json"
 MAX_BYTES = 2**20
 MAX_CHARACTERS = 100_000  # of one constant; a prompt has about a thousand
 

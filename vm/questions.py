@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from vm.errors import QuestionError
-from vm.text_file import decode_text, read_text
+from vm.text_file import decode_text, is_unicode, read_text
 
 MAX_BYTES = 2**20
 
@@ -31,10 +31,8 @@ class Question:
     options: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        try:
-            "".join((self.text, *self.options)).encode()
-        except UnicodeEncodeError as problem:
-            raise QuestionError(f"the question is not valid Unicode: {self.text!a}") from problem
+        if not all(map(is_unicode, (self.text, *self.options))):
+            raise QuestionError(f"the question is not valid Unicode: {self.text!a}")
 
 
 def read_questions(path: Path) -> list[Question | QuestionError]:

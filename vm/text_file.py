@@ -1,4 +1,4 @@
-"""Small text files: reads those that somebody else wrote, writes ours whole or not at all."""
+"""Text that somebody else wrote: small files read with care, ours written whole or not at all."""
 
 from __future__ import annotations
 
@@ -53,6 +53,15 @@ def _decode(raw: bytes, name: str, error: type[VideoMindError]) -> str:
         if encoding:
             raise error(f"{name}: not valid {encoding}; save it as UTF-8 text") from problem
         return raw.decode("cp1252", errors="replace")
+
+
+def is_unicode(text: str) -> bool:
+    """Half a surrogate pair, as badly encoded command lines and JSON escapes leave it, is not."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def write_json(target: Path, content: object, error: type[VideoMindError]) -> None:

@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args
 from vm.config import ChainSettings
 from vm.errors import QuestionError
 from vm.result import Mode, Result
+from vm.text_file import is_unicode
 
 State = Literal["queued", "running", "succeeded", "failed"]
 VideoState = Literal["known", "readable", "unreadable"]
@@ -63,7 +64,7 @@ class Request:
         if self.mode not in get_args(Mode):
             raise QuestionError(f"no such mode: {self.mode!a}. Choose one of {', '.join(get_args(Mode))}")
         for text in (self.question, *self.options):
-            if "\0" in text or any("\ud800" <= letter <= "\udfff" for letter in text):
+            if "\0" in text or not is_unicode(text):
                 raise QuestionError(f"not valid text: {text!a}. Write it in UTF-8")
 
     def key(self, sha256: str, fingerprint: str) -> str:

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from vm.errors import CheckpointError, QuestionError
-from vm.text_file import decode_text, read_text, write_json
+from vm.text_file import decode_text, is_unicode, read_text, write_json
 
 
 @pytest.mark.parametrize(
@@ -42,3 +42,8 @@ def test_json_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="taken: cannot be written"):
         write_json(tmp_path / "taken", {}, CheckpointError)
     assert [path.name for path in tmp_path.iterdir()] == ["taken"]
+
+
+def test_half_a_surrogate_pair_is_no_unicode() -> None:
+    assert is_unicode("\N{GRINNING FACE} and NUL \0")
+    assert not is_unicode("half \ud83d")

@@ -1,7 +1,7 @@
 """One Qwen2-VL base in memory and any number of adapters on it. Knows no video and no prompt texts.
 
 Adapters are switched, never copied: `with backbone.acting_as("grounder"): …`. Everything the roles do
-with the model goes through four calls: `encode` frames, `read` tokens, `next_token_scores`, `generate`.
+with the model goes through four calls: `encode` frames, `read` tokens, `next_token_logits`, `generate`.
 """
 
 from __future__ import annotations
