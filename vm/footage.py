@@ -19,7 +19,8 @@ from vm.bounded_cache import BoundedCache
 from vm.config import PATCH_SIZE, PIXEL_FACTOR, RoleSettings
 from vm.model.backbone import Backbone, Generation, Passage
 from vm.model.key_values import KeyValues
-from vm.model.positions import rotary_positions
+from vm.model.positions import rotary_positions, text_positions, video_ids
+from vm.model.timestamp_decoder import mean_frame_states
 from vm.moments import Span
 from vm.patches import fit_size, to_patches
 from vm.prompts import ChatPrompt
@@ -186,18 +187,11 @@ class Footage:
         return [_known(known[view]) for view in views]
 
     def _passage(self, before: tuple[int, ...], after: int, view: View, features: Tensor) -> Passage:
-        ids = [*before, *self._video_ids(view), after]
+        video = video_ids(view.token_grid, self.backbone.video_id, self._markers, view.marked)
+        ids = [*before, *video, after]
         positions = rotary_positions(ids, view.token_grid, before[-1], self.backbone.video_id)
         past = KeyValues(capacity=len(ids) + _ROOM_TOKENS)
         return Passage(past, torch.tensor(ids), positions, features.flatten(0, 1))
-
-    def _video_ids(self, view: View) -> list[int]:
-        frames, step = view.token_grid[0], view.frame_tokens
-        ids = [self.backbone.video_id] * (frames * step)
-        if view.marked is None:
-            return ids
-        start, end = (place * step for place in view.marked)
-        return [*ids[:start], self._markers[0], *ids[start:end], self._markers[1], *ids[end:]]
 
     def follow(self, prefixes: Sequence[Prefix], prompts: Sequence[ChatPrompt]) -> list[Tensor]:
         """Read each prompt's text behind its prefix: the state of the last token, (hidden,) each."""
@@ -205,7 +199,7 @@ class Footage:
         for prefix, prompt in zip(prefixes, prompts, strict=True):
             prefix.past.truncate(prefix.length)
             ids = torch.tensor(prompt.after[1:])
-            passages.append(Passage(prefix.past, ids, _text_positions(prefix.position, len(ids))))
+            passages.append(Passage(prefix.past, ids, text_positions(prefix.position, len(ids))))
         return [states[-1] for states in self._read(passages)]
 
     def write(self, prefix: Prefix, prompt: ChatPrompt, limit: int) -> Generation:
@@ -240,12 +234,8 @@ def _prefix(view: View, passage: Passage, states: Tensor, start: int) -> Prefix:
     frame_states = None
     if view.marked is None:
         frames, tokens = view.token_grid[0], view.frame_tokens
-        frame_states = states[start : start + frames * tokens].float().view(frames, tokens, -1).mean(1)
+        frame_states = mean_frame_states(states[start : start + frames * tokens], frames)
     return Prefix(passage.past, len(passage.ids), int(passage.positions.max()) + 1, frame_states)
-
-
-def _text_positions(first: int, count: int) -> Tensor:
-    return torch.arange(first, first + count).expand(3, -1)
 
 
 def _packs(passages: Sequence[Passage]) -> Iterator[list[Passage]]:

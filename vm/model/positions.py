@@ -1,6 +1,7 @@
-"""Rotary positions as VideoMind's weights were trained with: those of transformers 4.45.
+"""How a prompt's tokens stand: the video's tokens and markers, and every token's rotary position.
 
-Later releases compute others and fail on the verifier's prompts, so they are computed here.
+Positions are those VideoMind's weights were trained with, of transformers 4.45. Later releases compute
+others and fail on the verifier's prompts, so they are computed here.
 """
 
 from __future__ import annotations
@@ -9,6 +10,32 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+
+
+def video_ids(
+    token_grid: tuple[int, int, int],
+    video_id: int,
+    markers: tuple[int, int],
+    marked: tuple[int, int] | None = None,
+) -> list[int]:
+    """The tokens that stand for a video, with the markers around the marked stretch.
+
+    Args:
+        token_grid: (T, H, W) in tokens.
+        markers: ids of the tokens that mark a stretch's start and end.
+        marked: that stretch, in temporal patches.
+    """
+    frames, rows, columns = token_grid
+    ids = [video_id] * (frames * rows * columns)
+    if marked is None:
+        return ids
+    start, end = (place * rows * columns for place in marked)
+    return [*ids[:start], markers[0], *ids[start:end], markers[1], *ids[end:]]
+
+
+def text_positions(first: int, count: int) -> Tensor:
+    """int64 (3, count): text counts on alike in time, height and width."""
+    return torch.arange(first, first + count).expand(3, -1)
 
 
 def rotary_positions(
@@ -30,11 +57,11 @@ def rotary_positions(
     """
     length = len(ids)
     if not _announces_video(ids, vision_start_id, video_id):
-        return torch.arange(length).expand(3, -1)
+        return text_positions(0, length)
     first = ids.index(video_id)
     block = torch.cartesian_prod(*(torch.arange(side) for side in token_grid)).view(-1, 3).T + first
-    rest = torch.arange(length - first - block.shape[1]) + int(block.max()) + 1
-    return torch.cat((torch.arange(first).expand(3, -1), block, rest.expand(3, -1)), dim=1)
+    rest = text_positions(int(block.max()) + 1, length - first - block.shape[1])
+    return torch.cat((text_positions(0, first), block, rest), dim=1)
 
 
 def _announces_video(ids: Sequence[int], vision_start_id: int, video_id: int) -> bool:

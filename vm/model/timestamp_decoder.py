@@ -20,11 +20,16 @@ STRIDES = (1, 2, 4, 8)
 _HEADS = 8
 _FEED_FORWARD_RATIO = 4
 _LAYERS = 3
+_PATH_DROPOUT = 0.1
 
 
 @dataclass(frozen=True)
 class PyramidOutput:
     """What the decoder says at each of the P points of the pyramid, for each of N queries.
+
+    In training every fusion layer's output is read, so that N is three times the number of queries:
+    all after the first layer, then all after the second. Short videos are padded to a whole stride of
+    the coarsest level then, and have points beyond their end.
 
     Attributes:
         points: (P,) the points' places, in frames.
@@ -41,6 +46,11 @@ class PyramidOutput:
     offsets: Tensor
     frames: Tensor
     query: Tensor
+
+    @property
+    def within(self) -> Tensor:
+        """(P,) bool: points on the video, not on its padding."""
+        return self.points < self.frames.shape[1]
 
     def normalized_spans(self) -> Tensor:
         """(N, P, 2): start and end at each point as fractions of the video, not clamped, not ordered."""
@@ -81,13 +91,16 @@ class TimestampDecoder(nn.Module):
         frames = self.vis_emb(self.vis_proj(frame_states)).expand(len(query_states), -1, -1)
         query = self.reg_emb(self.reg_proj(query_states[:, None]))
         joint = torch.cat((frames + sinusoidal_positions(frames.shape[1], frames), query), dim=1)
+        fused = []
         for layer in self.vis_fuse:
             joint = layer(joint)
-        joint = self.vis_norm(joint)
+            fused.append(joint)
+        joint = self.vis_norm(torch.cat(fused if self.training else fused[-1:]))
         return self._read_pyramid(joint[:, :-1], joint[:, -1:])
 
     def _read_pyramid(self, frames: Tensor, query: Tensor) -> PyramidOutput:
-        levels = self.pyramid(frames)
+        lacking = max(0, STRIDES[-1] - frames.shape[1]) if self.training else 0
+        levels = self.pyramid(nn.functional.pad(frames, (0, 0, 0, lacking)))
         logits = [self.class_head(level)[..., 0] for level in levels]
         offsets = [self.coord_head(level).exp() * self.coef.scale[i] for i, level in enumerate(levels)]
         points = [
@@ -102,6 +115,11 @@ class TimestampDecoder(nn.Module):
             frames,
             query,
         )
+
+
+def mean_frame_states(states: Tensor, frames: int) -> Tensor:
+    """(T, hidden) in float32: the mean over each temporal patch's tokens of (T·H·W, hidden)."""
+    return states.float().view(frames, -1, states.shape[-1]).mean(1)
 
 
 def best_spans(output: PyramidOutput, nms_iou: float, limit: int = 100) -> tuple[Tensor, Tensor]:
@@ -158,7 +176,7 @@ class _Embedding(nn.Module):
 
     def __init__(self, dims: int) -> None:
         super().__init__()
-        self.weights = nn.Parameter(torch.zeros(1, 1, dims))
+        self.weights = nn.Parameter(torch.randn(1, 1, dims) / math.sqrt(dims))
 
     def forward(self, states: Tensor) -> Tensor:
         return states + self.weights
@@ -199,8 +217,15 @@ class _FusionLayer(nn.Module):
         self.ffn = _FeedForward(dims, activation)
 
     def forward(self, states: Tensor) -> Tensor:
-        states = states + self.self_att(self.self_att_norm(states))
-        return states + self.ffn(self.ffn_norm(states))
+        states = states + self._dropped(self.self_att(self.self_att_norm(states)))
+        return states + self._dropped(self.ffn(self.ffn_norm(states)))
+
+    def _dropped(self, update: Tensor) -> Tensor:
+        """In training, a query's whole update is left out now and then (stochastic depth)."""
+        if not self.training:
+            return update
+        kept = torch.rand(len(update), 1, 1, device=update.device) >= _PATH_DROPOUT
+        return update * kept / (1 - _PATH_DROPOUT)
 
 
 class _Transpose(nn.Module):

@@ -20,7 +20,7 @@ HIDDEN, DIMS = 24, 16
 @pytest.fixture(scope="module")
 def decoder() -> TimestampDecoder:
     torch.manual_seed(0)
-    made = TimestampDecoder(HIDDEN, DIMS)
+    made = TimestampDecoder(HIDDEN, DIMS).eval()
     with torch.no_grad():
         # What starts as nothing or as one is given its own value, so that leaving it out shows.
         for weights in (made.vis_emb.weights, made.reg_emb.weights):
