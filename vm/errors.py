@@ -18,6 +18,7 @@
     │   ├── TensorMismatch         missing, unexpected or wrongly shaped tensors
     │   ├── MissingRole            a role is asked for that the checkpoint does not have
     │   └── InvalidRoles           roles.json (or the constants it is made from) is malformed
+    ├── EvaluationError            annotations or predictions cannot be used
     ├── OutOfMemory                the device has no memory left for this
     └── DownloadError              the hub could not be reached or refused
 
@@ -131,6 +132,12 @@ class InvalidRoles(CheckpointError):
     """roles.json, or the constants it is made from, is malformed."""
 
     code = "invalid_roles"
+
+
+class EvaluationError(VideoMindError):
+    """A file of annotations or predictions cannot be used."""
+
+    code = "bad_evaluation"
 
 
 class OutOfMemory(VideoMindError):
