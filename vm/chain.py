@@ -73,7 +73,7 @@ def run_chain(
     candidates: Sequence[Candidate] = ()
     if query is not None:
         candidates = _ground(cast, footage, query, chain, progress)
-        if cast.has("verifier") and len(candidates) > 1:
+        if _verifies(cast, chain) and len(candidates) > 1:
             progress("verifier", 0.7)
             candidates = verify(cast, footage, request.question, candidates, chain)
     moments = rank_moments(candidates, query or "")
@@ -128,10 +128,14 @@ def _ground(
         progress("grounder", 0.2 + 0.5 * number / len(windows))
         found += ground(cast, footage, query, window, chain.nms_iou)
     if not found:
-        return fallback_candidates(footage.duration, cast.has("verifier"))
+        return fallback_candidates(footage.duration, _verifies(cast, chain))
     if len(windows) > 1:  # a single pass comes back suppressed, in the order that decides among equals
         found = suppress(found, chain.nms_iou, chain.candidates)
     return found[: chain.candidates]
+
+
+def _verifies(cast: Cast, chain: ChainSettings) -> bool:
+    return chain.verify and cast.has("verifier")
 
 
 def grounding_windows(duration: float, chain: ChainSettings) -> list[Span]:

@@ -61,7 +61,8 @@ class ChainSettings:
     """How a question is worked on. Times in seconds.
 
     `window` None grounds any video in one pass, as published; else videos longer than `long_video`
-    are grounded window by window. `reuse_bytes` bounds what an open video keeps for later questions.
+    are grounded window by window. Without `verify` the grounder's order stands. `reuse_bytes` bounds what
+    an open video keeps for later questions.
 
     Raises:
         QuestionError: a window under twice its overlap, which would take many passes to get ahead, a
@@ -76,6 +77,7 @@ class ChainSettings:
     long_video: float = 600.0
     window: float | None = 150.0
     window_overlap: float = 25.0
+    verify: bool = True
     reuse_bytes: int = 2 * 2**30
 
     def __post_init__(self) -> None:

@@ -129,6 +129,7 @@ class Watched:
         window: float | None = 150.0,
         min_answer_seconds: float = 32.0,
         progress: Progress | None = None,
+        verify: bool = True,
     ) -> Result:
         """Run the chain for one question.
 
@@ -139,12 +140,13 @@ class Watched:
             window: seconds grounded in one pass on a long video; None for a single pass, as published.
             min_answer_seconds: length to which the answerer's segment is grown.
             progress: called with a stage and the fraction done; what it raises ends the question.
+            verify: False leaves the verifier out, and the grounder's order stands.
 
         Raises:
             QuestionError, VideoError, MissingRole, OutOfMemory.
         """
         request = Request(question, mode, tuple(options), tuple(subtitles or ()))
-        chain = replace(self._chain, window=window, min_answer_seconds=min_answer_seconds)
+        chain = replace(self._chain, window=window, min_answer_seconds=min_answer_seconds, verify=verify)
         cast, fingerprint = self._mind.cast, self._mind.fingerprint
         with self._mind._turn:
             self._footage.stopwatch.lap()

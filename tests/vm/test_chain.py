@@ -154,6 +154,15 @@ def test_without_a_verifier_the_grounders_order_stands(stage: Stage) -> None:
     assert [m.candidate for m in result.moments] == list(result.candidates)
 
 
+def test_a_verifier_may_be_left_out(stage: Stage) -> None:
+    stage.scores = [0.4, 0.6, 0.5]
+    result = stage.run(settings=ChainSettings(verify=False))
+    assert stage.called == ["plan", "ground", "answer"]
+    assert [m.candidate for m in result.moments] == list(result.candidates)
+    stage.found = {}
+    assert [c.span for c in stage.run(settings=ChainSettings(verify=False)).candidates] == [Span(0, 60)]
+
+
 def test_a_single_candidate_needs_no_verifier(stage: Stage) -> None:
     stage.found = {0.0: [Candidate(Span(1, 2), 0.9)]}
     assert stage.run().moments[0].candidate.verifier_score is None
