@@ -6,12 +6,14 @@
      "roles": {"planner": {"prompt": "… '{}' …", "frame_rate": 1.0, "max_frames": 100,
                            "min_pixels": 28224, "max_pixels": 50176, "max_new_tokens": 256}, …}}
 
-Only prompts are required; budgets default to the published ones.
+Only prompts are required; budgets default to the published ones. A role of one's own is one more entry,
+and a folder with its adapter; its budgets default to the answerer's.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import string
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
@@ -23,6 +25,7 @@ from vm.errors import CheckpointError, InvalidRoles, MissingRole
 
 ROLES_FILE = "roles.json"
 PROMPTED_ROLES = ("planner", "grounder", "verifier")
+ROLE_NAME = re.compile(r"(?!base$)[a-z][a-z0-9_-]{0,31}", re.ASCII)  # it names a folder, as `base` does
 _WHOLE_NUMBERS = ("max_frames", "min_pixels", "max_pixels", "max_new_tokens")
 
 
@@ -75,10 +78,11 @@ def parse_role_book(content: Any, adapters: Collection[str] = ()) -> RoleBook:
     if not all(isinstance(token, str) and token for token in tokens.values()):
         raise ValueError("special_tokens must be texts")
     given = content.get("roles", {})
-    _only(given, set(PUBLISHED_ROLES), "roles")
-    roles = {name: _role_settings(name, given.get(name, {})) for name in PUBLISHED_ROLES}
-    for name in PROMPTED_ROLES:
-        if name in adapters and "prompt" not in given.get(name, {}):
+    _only(given, {*PUBLISHED_ROLES, *filter(ROLE_NAME.fullmatch, given)}, "roles")
+    own = [name for name in given if name not in PUBLISHED_ROLES]
+    roles = {name: _role_settings(name, given.get(name, {})) for name in (*PUBLISHED_ROLES, *own)}
+    for name in (*PROMPTED_ROLES, *own):
+        if (name in adapters or name in own) and "prompt" not in given.get(name, {}):
             raise ValueError(f"{name} has no prompt")
     return RoleBook(roles, **tokens)
 
@@ -87,7 +91,7 @@ def _role_settings(name: str, given: Any) -> RoleSettings:
     _only(given, {field.name for field in fields(RoleSettings)}, name)
     if broken := [key for key in _WHOLE_NUMBERS if type(given.get(key, 0)) is not int]:
         raise ValueError(f"{broken[0]} of {name} must be a whole number")
-    settings = RoleSettings(**{**vars(PUBLISHED_ROLES[name]), **given})
+    settings = RoleSettings(**{**vars(PUBLISHED_ROLES.get(name, PUBLISHED_ROLES["answerer"])), **given})
     # Formatting instructions could make a text of any length.
     placeholders = [field for _, *field in string.Formatter().parse(settings.prompt) if field[0] is not None]
     if placeholders not in ([["", "", None]], [["0", "", None]]):

@@ -56,7 +56,10 @@ def test_a_prompt_without_exactly_one_plain_place_is_refused(tmp_path: Path, pro
         ([], "must be an object"),
         ({"roles": []}, "roles must be an object"),
         ({"roles": {"planner": "{}"}}, "planner must be an object"),
-        ({"roles": {"plannner": {"prompt": "{}"}}}, "unknown entries: plannner"),
+        ({"roles": {"Planner": {"prompt": "{}"}}}, "unknown entries: Planner"),
+        ({"roles": {"base": {"prompt": "{}"}}}, "unknown entries: base"),
+        ({"roles": {"../x": {"prompt": "{}"}}}, "unknown entries: ../x"),
+        ({"roles": {"narrator": {"max_frames": 4}}}, "narrator has no prompt"),
         ({"roles": {"planner": {"promt": "{}"}}}, "unknown entries: promt"),
         ({"special_tokens": {"reg": ""}}, "special_tokens"),
         ({"special_tokens": {"rag": "<|reg|>"}}, "unknown entries: rag"),
@@ -87,6 +90,14 @@ def test_a_role_with_weights_needs_its_prompt(tmp_path: Path) -> None:
     load(tmp_path, content, ("grounder", "answerer"))
     with pytest.raises(InvalidRoles, match="verifier has no prompt"):
         load(tmp_path, content, ("grounder", "verifier"))
+
+
+def test_a_role_of_ones_own_has_the_answerers_budgets_unless_it_is_given_others() -> None:
+    narrator = {"prompt": "Tell: '{}'", "max_frames": 8}
+    book = parse_role_book({"roles": {"narrator": narrator}})
+    expected = {**vars(PUBLISHED_ROLES["answerer"]), **narrator}
+    assert vars(book.settings("narrator")) == expected
+    assert [*book.roles] == [*PUBLISHED_ROLES, "narrator"]
 
 
 def test_an_unknown_role_is_missing() -> None:

@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -96,6 +97,15 @@ class Backbone:
         return tuple(self._heads)
 
     @property
+    def model(self) -> Any:
+        """transformers' model of the base with the adapters in place. For training; reading goes past it."""
+        return self._model
+
+    def embedding_and_head(self, role: str | None) -> tuple[Tensor, Tensor]:
+        """(vocabulary, hidden) each: a role's own, or the base's where it has none."""
+        return self._bare if role is None else self._heads[role]
+
+    @property
     def nbytes(self) -> int:
         """Bytes of weights in memory."""
         heads = [weight for pair in self._heads.values() for weight in pair]
@@ -121,10 +131,6 @@ class Backbone:
         finally:
             self._role = before
 
-    @property
-    def _embedding_and_head(self) -> tuple[Tensor, Tensor]:
-        return self._bare if self._role is None else self._heads[self._role]
-
     @torch.inference_mode()
     def encode(self, patches: Tensor, rows: int, columns: int) -> Tensor:
         """Vision features of (T, H·W, 1176) patches: (T, H·W / 4, hidden). The same for every role."""
@@ -146,7 +152,7 @@ class Backbone:
 
     def _embed(self, passage: Passage) -> Tensor:
         ids = passage.ids.to(self.device)
-        embedded = torch.nn.functional.embedding(ids, self._embedding_and_head[0])
+        embedded = torch.nn.functional.embedding(ids, self.embedding_and_head(self._role)[0])
         if passage.features is not None:
             embedded[ids == self.video_id] = passage.features.to(embedded)
         return embedded
@@ -159,7 +165,7 @@ class Backbone:
             CheckpointError: the weights, or the dtype they are run in, give no finite numbers.
         """
         logits = torch.nn.functional.linear(
-            self._language_model.final_norm(states), self._embedding_and_head[1]
+            self._language_model.final_norm(states), self.embedding_and_head(self._role)[1]
         ).float()
         if not logits.isfinite().all():
             raise CheckpointError(
@@ -203,7 +209,7 @@ class Backbone:
         ours = {n: p.shape for n, p in self._model.named_parameters() if n not in before and f".{role}." in n}
         stored = {name.replace(f".{role}.", "."): name for name in ours}
         shapes = {name: ours[full] for name, full in stored.items()}
-        heads = {_EMBEDDING: self._bare[0].shape, _HEAD: self._bare[1].shape}
+        heads = _head_shapes(folder / ADAPTER_FILE, self._bare[0].shape)
         tensors = read_tensors(
             [folder / ADAPTER_FILE], {**shapes, **heads}, self.dtype, self.device, optional=frozenset(heads)
         )
@@ -211,6 +217,13 @@ class Backbone:
             {full: tensors[name] for name, full in stored.items()}, strict=False, assign=True
         )
         return tensors.get(_EMBEDDING, self._bare[0]), tensors.get(_HEAD, self._bare[1])
+
+
+def _head_shapes(path: Path, base: torch.Size) -> dict[str, torch.Size]:
+    """Of a role's own embeddings and head: the base's, or longer where it knows tokens the base does not."""
+    stored = [shape for name in (_EMBEDDING, _HEAD) if (shape := stored_shape(path, name))]
+    rows = max([base[0], *(shape[0] for shape in stored)])
+    return dict.fromkeys((_EMBEDDING, _HEAD), torch.Size((rows, base[1])))
 
 
 def _load_base(checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype) -> Any:
@@ -255,6 +268,8 @@ def _load_decoder(checkpoint: Checkpoint, device: torch.device) -> TimestampDeco
     text_config = checkpoint.base_config.get("text_config", checkpoint.base_config)  # newer configs nest it
     width = text_config.get("hidden_size")
     shape = stored_shape(path, "vis_proj.1.weight")
+    if shape is None:
+        raise TensorMismatch(f"{path}: missing tensor vis_proj.1.weight")
     if len(shape) != 2 or shape[1] != width:
         raise TensorMismatch(
             f"{path}: tensor vis_proj.1.weight has shape {shape}, but the base's states are {width} wide"

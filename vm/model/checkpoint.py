@@ -27,7 +27,6 @@ BASE_MODEL_TYPE = "qwen2_vl"
 CHECKPOINT_MODEL_TYPE = "agent_qwen2_vl"
 DECODER_FILE = "pytorch_model.safetensors"
 ADAPTER_FILE = "adapter_model.safetensors"
-ROLES = ("planner", "grounder", "verifier", "answerer")
 
 # Published names (left) to the names of today's transformers (right), applied in order.
 RENAMES = (
@@ -92,11 +91,12 @@ def open_checkpoint(folder: str | Path, base: str | Path | None = None) -> Check
     config = _read_config(folder, CHECKPOINT_MODEL_TYPE)
     base_folder = find_base(folder, config, base)
     base_config = _read_config(base_folder, BASE_MODEL_TYPE)
-    adapters = {role: folder / role for role in ROLES if (folder / role).is_dir()}
+    present = {path.name for path in folder.iterdir() if path.is_dir()}
+    book = load_role_book(folder, present)
+    adapters = {role: folder / role for role in book.roles if role in present}
     weights = [*weight_files(base_folder), *(_weights_in(path, ADAPTER_FILE) for path in adapters.values())]
     if "grounder" in adapters:
         weights.append(_weights_in(folder, DECODER_FILE))
-    book = load_role_book(folder, adapters)
     fingerprint = _fingerprint([*weights, folder / ROLES_FILE])
     return Checkpoint(folder, base_folder, config, base_config, book, adapters, fingerprint)
 
@@ -251,12 +251,10 @@ def read_tensors(
     return tensors
 
 
-def stored_shape(path: Path, name: str) -> tuple[int, ...]:
-    """The shape of one tensor (today's name) in a file. Raises: TensorMismatch where it is missing."""
-    for published, shape in _stored_shapes(path).items():
-        if rename(published) == name:
-            return shape
-    raise TensorMismatch(f"{path}: missing tensor {name}")
+def stored_shape(path: Path, name: str) -> tuple[int, ...] | None:
+    """The shape of one tensor (today's name) in a file, or None where it is not there."""
+    shapes = {rename(published): shape for published, shape in _stored_shapes(path).items()}
+    return shapes.get(name)
 
 
 def _stored_shapes(path: Path) -> dict[str, tuple[int, ...]]:

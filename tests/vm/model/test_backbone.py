@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import Qwen2VLConfig, Qwen2VLForConditionalGeneration
 
-from vm.errors import CheckpointError, MissingRole
+from vm.errors import CheckpointError, MissingRole, TensorMismatch
 from vm.mind import VideoMind
 from vm.model.backbone import Backbone, Passage
 from vm.model.checkpoint import open_checkpoint
@@ -240,3 +240,27 @@ def test_loading_needs_little_memory_beside_the_weights(large_checkpoint: Path) 
     peaks = [float(line) for line in done.stdout.split()]
     assert len(peaks) == 2
     assert 0.95 <= min(peaks) <= max(peaks) <= 1.2
+
+
+def test_a_role_may_know_tokens_its_base_does_not(root: Path) -> None:
+    plain = Backbone(open_checkpoint(root / "checkpoint"), CPU, torch.float32)
+    path = root / "checkpoint" / "grounder" / "adapter_model.safetensors"
+    tensors = load_file(path)
+    for name in ("base_model.model.model.embed_tokens.weight", "base_model.model.lm_head.weight"):
+        tensors[name] = torch.cat((tensors[name], torch.full_like(tensors[name][:2], 0.5)))
+    save_file(tensors, path)
+    grown = Backbone(open_checkpoint(root / "checkpoint"), CPU, torch.float32)
+    known = len(tensors[name]) - 2
+    assert logits(grown, "grounder", [*IDS, known + 1]).shape[1] == known + 2
+    torch.testing.assert_close(logits(grown, "grounder")[:, :known], logits(plain, "grounder"))
+    torch.testing.assert_close(logits(grown, "planner"), logits(plain, "planner"))
+
+
+def test_a_role_whose_embeddings_and_head_differ_in_length_is_refused(root: Path) -> None:
+    path = root / "checkpoint" / "grounder" / "adapter_model.safetensors"
+    tensors = load_file(path)
+    name = "base_model.model.lm_head.weight"
+    tensors[name] = torch.cat((tensors[name], tensors[name][:2]))
+    save_file(tensors, path)
+    with pytest.raises(TensorMismatch, match="embed_tokens"):
+        Backbone(open_checkpoint(root / "checkpoint"), CPU, torch.float32)

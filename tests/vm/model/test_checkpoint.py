@@ -19,6 +19,7 @@ from vm.errors import (
 from vm.mind import VideoMind
 from vm.model.backbone import Backbone
 from vm.model.checkpoint import open_checkpoint
+from vm.prompts import ROLES_FILE
 
 CPU = torch.device("cpu")
 REMOVED = object()
@@ -266,3 +267,13 @@ def test_the_fingerprint_changes_with_a_prompt(root: Path) -> None:
     roles = root / "checkpoint/roles.json"
     roles.write_text(roles.read_text().replace("Find", "Seek"))
     assert open_checkpoint(root / "checkpoint").fingerprint != before
+
+
+def test_a_role_of_ones_own_is_a_folder_and_an_entry_in_the_role_book(root: Path) -> None:
+    checkpoint = root / "checkpoint"
+    shutil.copytree(checkpoint / "planner", checkpoint / "narrator")
+    assert "narrator" not in open_checkpoint(checkpoint).adapters
+    book = json.loads((checkpoint / ROLES_FILE).read_text())
+    book["roles"]["narrator"] = {"prompt": "Tell: '{}'"}
+    (checkpoint / ROLES_FILE).write_text(json.dumps(book))
+    assert open_checkpoint(checkpoint).adapters["narrator"] == checkpoint / "narrator"
