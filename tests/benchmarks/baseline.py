@@ -60,8 +60,8 @@ class Baseline:
             layer.enable_adapters(adapted)
             if adapted:
                 layer.set_adapter(role, inference_mode=True)
+        self.embedding, self.head = self.cast.backbone.embedding_and_head(role if adapted else None)
         with self.cast.backbone.acting_as(role if adapted else None):
-            self.embedding, self.head = self.cast.backbone._embedding_and_head
             yield
 
     @torch.inference_mode()

@@ -131,7 +131,7 @@ def test_texts_read_together_or_piece_by_piece_give_the_same_states(backbone: Ba
 def test_features_stand_where_the_video_tokens_are(backbone: Backbone) -> None:
     plain = backbone.read([passage([IDS[0], 5, IDS[1], 6])])[0]
     video = passage([IDS[0], backbone.video_id, IDS[1], backbone.video_id])
-    shown = replace(video, features=backbone._embedding_and_head[0][[5, 6]])
+    shown = replace(video, features=backbone.embedding_and_head(None)[0][[5, 6]])
     torch.testing.assert_close(backbone.read([shown])[0], plain)
 
 
