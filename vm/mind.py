@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -18,6 +19,7 @@ from vm.errors import CheckpointError, OutOfMemory
 from vm.footage import Footage
 from vm.model.backbone import Backbone
 from vm.model.checkpoint import Checkpoint, open_checkpoint, read_json
+from vm.moments import Span
 from vm.prompts import ChatTokenizer
 from vm.result import Mode, Result, VideoFacts
 from vm.subtitles import Cue
@@ -29,13 +31,14 @@ _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torc
 class VideoMind:
     """One checkpoint on one device. Make it with `VideoMind.load`.
 
-    One question runs at a time; further threads wait for their turn.
+    One question runs at a time; further threads wait for their turn. `markers` are the ids of the tokens
+    around a marked stretch.
     """
 
     def __init__(self, cast: Cast, fingerprint: str, markers: tuple[int, int]) -> None:
         self.cast = cast
         self.fingerprint = fingerprint
-        self._markers = markers
+        self.markers = markers
         self._turn = threading.Lock()
 
     @classmethod
@@ -114,7 +117,7 @@ class Watched:
         self.reader = reader
         self._mind = mind
         self._chain = chain
-        self._footage = Footage(reader, mind.cast.backbone, mind._markers, chain.reuse_bytes)
+        self._footage = Footage(reader, mind.cast.backbone, mind.markers, chain.reuse_bytes)
 
     @property
     def video(self) -> VideoFacts:
@@ -148,15 +151,34 @@ class Watched:
         request = Request(question, mode, tuple(options), tuple(subtitles or ()))
         chain = replace(self._chain, window=window, min_answer_seconds=min_answer_seconds, verify=verify)
         cast, fingerprint = self._mind.cast, self._mind.fingerprint
+        with self._turn():
+            return run_chain(cast, self._footage, request, chain, fingerprint, progress or _silent)
+
+    def ask_role(self, role: str, text: str, span: Span | None = None) -> str:
+        """What one role writes, asked alone: for roles of your own, which no plan names.
+
+        Args:
+            span: the stretch (seconds) it is shown; None for the whole video.
+
+        Raises:
+            QuestionError, VideoError, MissingRole, OutOfMemory.
+        """
+        Request(text)  # refuses what no role can be asked
+        with self._turn(), self._mind.cast.playing(role, self._footage):
+            return self._mind.cast.write(role, self._footage, text, span)
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """One question at a time; where the device has no memory for it, the next one begins afresh."""
         with self._mind._turn:
             self._footage.stopwatch.lap()
             try:
-                return run_chain(cast, self._footage, request, chain, fingerprint, progress or _silent)
+                yield
             except torch.OutOfMemoryError as error:
                 self._footage.forget()
                 raise OutOfMemory(
-                    f"{cast.backbone.device} has no memory left for this question: load the model as "
-                    "bfloat16, or lower max_frames or max_pixels in roles.json"
+                    f"{self._mind.cast.backbone.device} has no memory left for this question: load the "
+                    "model as bfloat16, or lower max_frames or max_pixels in roles.json"
                 ) from error
 
     def close(self) -> None:

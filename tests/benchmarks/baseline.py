@@ -41,7 +41,7 @@ class Baseline:
 
     def __init__(self, mind: VideoMind, min_answer_seconds: float = 32.0) -> None:
         self.cast: Cast = mind.cast
-        self.markers = mind._markers
+        self.markers = mind.markers
         self.chain = ChainSettings(min_answer_seconds=min_answer_seconds)
         backbone = mind.cast.backbone
         self.model = backbone._model

@@ -15,7 +15,7 @@ import vm.chain
 from vm import Candidate, ChainSettings, Result, Span, VideoMind
 from vm.cast import Cast
 from vm.chain import grounding_windows
-from vm.errors import CheckpointError, InvalidSource
+from vm.errors import CheckpointError, InvalidSource, MissingRole, QuestionError
 from vm.footage import Footage
 from vm.subtitles import Cue
 
@@ -187,3 +187,14 @@ def test_runs_in_bfloat16(miniature: Path, short_video: Path) -> None:
     )
     assert result.moments
     assert result.answer is not None
+
+
+def test_a_role_can_be_asked_alone(mind: VideoMind, short_video: Path) -> None:
+    with mind.open(short_video) as watched:
+        written = watched.ask_role("planner", "When does the man turn around?")
+        assert written == watched.ask("When does the man turn around?").plan.text
+        assert isinstance(watched.ask_role("answerer", "What?", Span(1.0, 2.0)), str)
+        with pytest.raises(MissingRole, match="narrator"):
+            watched.ask_role("narrator", "What?")
+        with pytest.raises(QuestionError, match="empty"):
+            watched.ask_role("planner", " ")

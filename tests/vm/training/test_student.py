@@ -47,7 +47,7 @@ def student(mind: VideoMind, role: str) -> Student:
 
 
 def tokens(mind: VideoMind) -> TokenIds:
-    return TokenIds(mind.cast.backbone.video_id, mind.cast.reg, *mind._markers)
+    return TokenIds(mind.cast.backbone.video_id, mind.cast.reg, *mind.markers)
 
 
 def view(mind: VideoMind, footage: Footage, marked: tuple[int, int] | None) -> View:
