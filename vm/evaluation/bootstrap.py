@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 DRAWS = 5000
 _BLOCK = 2**22  # weights drawn at a time: bounds memory where there are many videos
 
+Numbers = NDArray[np.float64]
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -26,31 +28,51 @@ class Estimate:
     high: float
 
 
-def estimate(values: Sequence[float], videos: Sequence[Hashable], seed: int = 0) -> Estimate:
-    """The mean of values and its 95 % interval; the same for the same seed.
+def estimates(values: Numbers, videos: Sequence[Hashable], seed: int = 0) -> list[Estimate | None]:
+    """The mean of each column and its 95 % interval; the same for the same seed.
 
-    Paired differences between two systems are the mean of the differences, sample by sample.
+    The difference between two systems is a column of differences, sample by sample.
 
     Args:
-        values: at least one, one per sample.
-        videos: which video each belongs to.
+        values: (samples, columns) float64, NaN where there is no value.
+        videos: which video each sample belongs to.
+
+    Returns:
+        per column; None where it has no value at all.
     """
+    sums, counts = (_by_video(column, videos) for column in (np.nan_to_num(values), ~np.isnan(values)))
+    means = _means(sums, counts, seed)
+    return [
+        _estimate(sums[:, column].sum(), counts[:, column].sum(), means[:, column])
+        for column in range(values.shape[1])
+    ]
+
+
+def _estimate(total: float, count: float, means: Numbers) -> Estimate | None:
+    if not count:
+        return None
+    low, high = np.nanquantile(means, [0.025, 0.975])  # NaN where a draw has nothing of a rare kind
+    return Estimate(int(count), float(total / count), float(low), float(high))
+
+
+def _by_video(values: NDArray[np.generic], videos: Sequence[Hashable]) -> Numbers:
+    """(videos, columns) sums."""
     places: dict[Hashable, int] = {}
     index = [places.setdefault(video, len(places)) for video in videos]
-    sums = np.bincount(index, weights=values).astype(np.float64)
-    counts = np.bincount(index).astype(np.float64)
-    low, high = np.quantile(_means(sums, counts, seed), [0.025, 0.975])
-    return Estimate(len(values), float(sums.sum() / counts.sum()), float(low), float(high))
+    sums = np.zeros((len(places), values.shape[1]))
+    np.add.at(sums, index, values)
+    return sums
 
 
-def _means(sums: NDArray[np.float64], counts: NDArray[np.float64], seed: int) -> NDArray[np.float64]:
-    """The mean over each of `DRAWS` draws; a draw is how often each video occurs in it."""
-    random = np.random.default_rng(seed)
+def _means(sums: Numbers, counts: Numbers, seed: int) -> Numbers:
+    """(draws, columns) means; a draw is how often each video occurs in it."""
+    dice = np.random.default_rng(seed)
     videos = len(sums)
-    chances = np.full(videos, 1 / videos)
     block = max(1, _BLOCK // videos)
     means = []
     for start in range(0, DRAWS, block):
-        times = random.multinomial(videos, chances, size=min(block, DRAWS - start))
-        means.append(times @ sums / (times @ counts))
+        size = min(block, DRAWS - start)
+        times = dice.multinomial(videos, np.full(videos, 1 / videos), size=size).astype(np.float64)
+        with np.errstate(invalid="ignore"):
+            means.append(times @ sums / (times @ counts))
     return np.concatenate(means)

@@ -1,4 +1,4 @@
-"""Predictions kept in a file as they come, a JSON object per line, so that a run can go on where it stopped."""
+"""Predictions kept in a file as they come, one JSON object per line: a run goes on where the last stopped."""
 
 from __future__ import annotations
 

@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from statistics import NormalDist, fmean
 
 import numpy as np
@@ -6,7 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vm.evaluation import bootstrap
-from vm.evaluation.bootstrap import estimate
+from vm.evaluation.bootstrap import Estimate, estimates
+
+
+def estimate(values: Sequence[float], videos: Sequence[int], seed: int = 0) -> Estimate:
+    found = estimates(np.array(values)[:, None], videos, seed)[0]
+    assert found is not None
+    return found
+
 
 figures = st.lists(st.floats(-1, 1), min_size=1, max_size=30)
 
@@ -68,3 +76,24 @@ def test_many_videos_are_drawn_in_blocks_to_the_same_end(monkeypatch: pytest.Mon
     whole = estimate(values, range(50))
     monkeypatch.setattr(bootstrap, "_BLOCK", 1000)
     assert estimate(values, range(50)) == whole
+
+
+def test_columns_are_estimated_as_if_alone_and_gaps_are_left_out() -> None:
+    values = np.random.default_rng(3).random((30, 3))
+    values[20:, 1] = np.nan
+    values[:, 2] = np.nan
+    first, second, third = estimates(values, range(30))
+    assert first is not None
+    assert second is not None
+    alone = estimate(values[:, 0], range(30))
+    assert (first.low, first.high) == pytest.approx((alone.low, alone.high), abs=1e-12)
+    assert second.count == 20
+    assert second.value == pytest.approx(values[:20, 1].mean())
+    assert second.low < second.value < second.high
+    assert third is None
+
+
+def test_a_value_that_many_draws_miss_still_has_an_interval() -> None:
+    values = np.full((40, 1), np.nan)
+    values[7] = 0.25
+    assert estimates(values, range(40)) == [Estimate(1, 0.25, 0.25, 0.25)]
