@@ -19,6 +19,8 @@
     │   ├── MissingRole            a role is asked for that the checkpoint does not have
     │   └── InvalidRoles           roles.json (or the constants it is made from) is malformed
     ├── EvaluationError            annotations or predictions cannot be used
+    ├── TrainingError              training cannot go on with these settings or this run folder
+    │   └── TrainingDataError      the training data cannot be used
     ├── OutOfMemory                the device has no memory left for this
     └── DownloadError              the hub could not be reached or refused
 
@@ -138,6 +140,18 @@ class EvaluationError(VideoMindError):
     """A file of annotations or predictions cannot be used."""
 
     code = "bad_evaluation"
+
+
+class TrainingError(VideoMindError):
+    """Training cannot begin or go on with these settings, or in this folder."""
+
+    code = "training_failed"
+
+
+class TrainingDataError(TrainingError):
+    """The training data, or too much of it, cannot be used."""
+
+    code = "bad_training_data"
 
 
 class OutOfMemory(VideoMindError):

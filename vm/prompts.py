@@ -147,7 +147,7 @@ class ChatTokenizer:
         before, found, after = (text + answer_prefix).partition(self._video_token)
         if not found:
             raise CheckpointError(f"the chat template leaves no place for the video ({self._video_token})")
-        return ChatPrompt(self._encode(before), self._encode(after))
+        return ChatPrompt(self.encode(before), self.encode(after))
 
     def plain(self, text: str) -> str:
         """`text` with nothing in it that the tokenizer would read as a special token.
@@ -168,10 +168,11 @@ class ChatTokenizer:
         Raises:
             CheckpointError: it is not one token in this vocabulary.
         """
-        ids = self._encode(text)
+        ids = self.encode(text)
         if len(ids) != 1:
             raise CheckpointError(f"{text!r} is not a single token of the checkpoint's tokenizer")
         return ids[0]
 
-    def _encode(self, text: str) -> tuple[int, ...]:
+    def encode(self, text: str) -> tuple[int, ...]:
+        """Token ids of a text. Special tokens in it are read as such; see `plain`."""
         return tuple(self._tokenizer(text, add_special_tokens=False)["input_ids"])

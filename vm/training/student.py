@@ -87,6 +87,12 @@ class LossSums:
     def total(self) -> Tensor:
         return self.language + self.classification + self.boundary + self.contrastive
 
+    def detached(self) -> LossSums:
+        """The figures alone."""
+        parts = (self.language, self.classification, self.boundary, self.contrastive)
+        language, classification, boundary, contrastive = (part.detach() for part in parts)
+        return LossSums(language, classification, boundary, contrastive, self.examples)
+
     def __add__(self, other: LossSums) -> LossSums:
         return LossSums(
             self.language + other.language,
@@ -116,11 +122,9 @@ class Student(nn.Module):
         self.tokens = tokens
         self.decoder = decoder
 
-    def gradient_checkpointing_enable(
-        self, gradient_checkpointing_kwargs: dict[str, Any] | None = None
-    ) -> None:
-        """Keep less for the way back and compute it twice; called by transformers' Trainer."""
-        self.text_model.gradient_checkpointing_enable({"use_reentrant": False})
+    def save_memory(self) -> None:
+        """Keep less for the way back, and compute it twice (gradient checkpointing)."""
+        self.text_model.activation_checkpointing_enable({"use_reentrant": False})
 
     def forward(self, lessons: Sequence[Lesson]) -> LossSums:
         """The losses of several lessons (at least one), added up."""

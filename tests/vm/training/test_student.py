@@ -57,7 +57,7 @@ def view(mind: VideoMind, footage: Footage, marked: tuple[int, int] | None) -> V
 
 def lesson(mind: VideoMind, footage: Footage, role: str, shown: View) -> Lesson:
     prompts = [mind.cast.prompt(role, question) for question in QUESTIONS]
-    reply = mind.cast.chat._encode(REPLY)
+    reply = mind.cast.chat.encode(REPLY)
     examples = tuple(Example(prompt.after, reply, ((0.1, 0.4),)) for prompt in prompts)
     return Lesson(footage.features([shown])[0], shown.token_grid, prompts[0].before, examples, shown.marked)
 
@@ -100,7 +100,7 @@ def test_frames_and_reg_have_the_states_the_grounder_uses(own_mind: VideoMind, f
     with mind.cast.playing("grounder", footage):
         prefix = mind.cast.prefixes("grounder", footage, prompt, [shown])[0]
         footage.follow([prefix], [prompt])
-        written = torch.tensor(mind.cast.chat._encode(REPLY.partition("<|reg|>")[0]))
+        written = torch.tensor(mind.cast.chat.encode(REPLY.partition("<|reg|>")[0]))
         position = text_positions(prefix.position + len(prompt.after) - 1, len(written))
         expected = mind.cast.backbone.read([Passage(prefix.past, written, position)])[0][-1]
     assert prefix.frame_states is not None
@@ -150,7 +150,7 @@ def test_checkpointing_changes_no_gradient(own_mind: VideoMind, footage: Footage
     gradients = []
     for checkpointing in (False, True):
         if checkpointing:
-            taught.gradient_checkpointing_enable()
+            taught.save_memory()
         taught.train()
         taught.zero_grad()
         torch.manual_seed(0)
