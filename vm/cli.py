@@ -19,6 +19,7 @@ from rich.console import Console
 
 from vm.config import ChainSettings
 from vm.errors import QuestionError
+from vm.evaluation.cli import evaluate
 from vm.inquiry import Inquiry, ask_all, watching
 from vm.moments import Span
 from vm.questions import Question, read_question_stream, read_questions
@@ -241,6 +242,9 @@ def _questions(
         raise typer.BadParameter("options of a question file stand in the file", param_hint="--option")
     assert file is not None
     return read_question_stream(sys.stdin.buffer) if str(file) == "-" else read_questions(file)
+
+
+app.command()(evaluate)
 
 
 if __name__ == "__main__":

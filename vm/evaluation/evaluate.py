@@ -15,6 +15,7 @@ from string import ascii_uppercase
 from typing import Any
 
 from vm.chain import Progress
+from vm.config import ChainSettings
 from vm.errors import CheckpointError, VideoMindError
 from vm.evaluation.journal import Journal
 from vm.evaluation.samples import ROUTES, Prediction, Sample, digest, route_of
@@ -50,35 +51,30 @@ class System:
 
 
 @dataclass(frozen=True)
-class Limits:
-    """What holds for every question, in seconds; see `Watched.ask`."""
-
-    window: float | None = 150.0
-    min_answer_seconds: float = 32.0
-
-
-@dataclass(frozen=True)
 class Task:
     """One sample put to one system. `key` is a digest of everything the prediction depends on."""
 
     key: str
     system: System
+    fingerprint: str
     sample: Sample
 
     def prediction(self, **found: Any) -> Prediction:
-        return _prediction(self.key, self.system.name, self.sample, **found)
+        fields = {"fingerprint": self.fingerprint} | found
+        return _prediction(self.key, self.system.name, self.sample, **fields)
 
 
 def plan_tasks(
-    mind: VideoMind, systems: Sequence[System], samples: Iterable[Sample], limits: Limits
+    mind: VideoMind, systems: Sequence[System], samples: Iterable[Sample], chain: ChainSettings
 ) -> list[Task]:
     """Every sample for every system, those of one video together."""
     by_video: dict[str, list[Sample]] = {}
     for sample in samples:
         by_video.setdefault(sample.video, []).append(sample)
-    common = [mind.fingerprint, str(mind.cast.backbone.dtype), asdict(limits)]
+    checkpoint = mind.fingerprint
+    common = [checkpoint, str(mind.cast.backbone.dtype), asdict(replace(chain, reuse_bytes=0))]
     return [
-        Task(digest([sample.id, asdict(replace(system, name="")), common]), system, sample)
+        Task(digest([sample.id, asdict(replace(system, name="")), common]), system, checkpoint, sample)
         for asked in by_video.values()
         for system in systems
         for sample in asked
@@ -86,7 +82,7 @@ def plan_tasks(
 
 
 def run_tasks(
-    mind: VideoMind, tasks: Sequence[Task], limits: Limits, journal: Journal, progress: Progress
+    mind: VideoMind, tasks: Sequence[Task], chain: ChainSettings, journal: Journal, progress: Progress
 ) -> list[Prediction]:
     """A prediction for each task; only what the journal does not know is asked.
 
@@ -95,25 +91,25 @@ def run_tasks(
         EvaluationError: the journal cannot be written.
     """
     missing = list({task.key: task for task in tasks if journal.get(task.key) is None}.values())
-    for number, prediction in enumerate(_predict(mind, missing, limits), start=1):
+    for number, prediction in enumerate(_predict(mind, missing, chain), start=1):
         journal.add(prediction)
         progress(f"{number} of {len(missing)}", number / len(missing))
     found = [(task, journal.get(task.key)) for task in tasks]
     return [replace(known, system=task.system.name) for task, known in found if known is not None]
 
 
-def _predict(mind: VideoMind, tasks: Sequence[Task], limits: Limits) -> Iterator[Prediction]:
+def _predict(mind: VideoMind, tasks: Sequence[Task], chain: ChainSettings) -> Iterator[Prediction]:
     for video, group in groupby(tasks, key=lambda task: task.sample.video):
         try:
-            watched = mind.open(video)
+            watched = mind.open(video, chain)
         except VideoMindError as error:
             yield from (task.prediction(error=str(error)) for task in group)
             continue
         with watched:
-            yield from (_ask(watched, task, limits) for task in group)
+            yield from (_ask(watched, task, chain) for task in group)
 
 
-def _ask(watched: Watched, task: Task, limits: Limits) -> Prediction:
+def _ask(watched: Watched, task: Task, chain: ChainSettings) -> Prediction:
     system, sample, duration = task.system, task.sample, watched.video.duration
     if system.whole_video and not sample.options:
         return task.prediction(spans=(Span(0.0, duration),), duration=duration)
@@ -122,8 +118,8 @@ def _ask(watched: Watched, task: Task, limits: Limits) -> Prediction:
             sample.question,
             system.mode(sample),
             sample.options,
-            window=limits.window,
-            min_answer_seconds=limits.min_answer_seconds,
+            window=chain.window,
+            min_answer_seconds=chain.min_answer_seconds,
             verify=system.verifier,
         )
     except CheckpointError:
@@ -152,13 +148,13 @@ def _reply(result: Result) -> str | None:
     return (result.answer.option or result.answer.text) if result.answer else None
 
 
-def guess(name: str, known: Prediction, sample: Sample, seed: int) -> Prediction:
-    """The random baseline: spans with uniform ends, a random plan and option; the same for the same seed.
+def guess(name: str, sample: Sample, known: Prediction) -> Prediction:
+    """The random baseline: spans with uniform ends, a random plan and option; always the same for a sample.
 
     Args:
         known: what another system said of the sample, for the video's length; without that this fails, too.
     """
-    dice = random.Random(f"{seed} {sample.id}")  # noqa: S311
+    dice = random.Random(sample.id)  # noqa: S311
     if known.duration is None:
         return _prediction("", name, sample, error=known.error)
     ends = [sorted(dice.uniform(0, known.duration) for _ in range(2)) for _ in range(_GUESSED_SPANS)]

@@ -33,16 +33,18 @@ class Report:
     """Figures as shares, 0 to 1.
 
     Attributes:
-        systems: their names; the others are compared with the first.
+        systems: name → its checkpoint's fingerprint; the others are compared with the first.
         figures: group → system → figure → estimate; a figure that says nothing of a group is left out.
+        apart: the groups whose samples are not among `all`.
         differences: system → figure → estimate of that system less the first, on the same samples.
         failures: system → how many predictions failed. They count as wrong.
     """
 
-    systems: tuple[str, ...]
+    systems: Mapping[str, str]
     samples: int
     videos: int
     figures: Mapping[str, Estimates]
+    apart: tuple[str, ...]
     differences: Estimates
     failures: Mapping[str, int]
 
@@ -67,15 +69,16 @@ def make_report(
     Args:
         answers: by system, one prediction per sample, in the samples' order.
     """
-    systems = tuple(answers)
+    systems = {name: next((p.fingerprint for p in given), "") for name, given in answers.items()}
     judged = _judge(samples, answers)
     groups = _groups(judged)
     return Report(
         systems=systems,
         samples=len(samples),
         videos=len({sample.video for sample in samples}),
-        figures={group: _estimates(members, systems, figures) for group, members in groups.items()},
-        differences=_differences(groups.get(ALL, judged), systems, figures),
+        figures={group: _estimates(members, [*systems], figures) for group, members in groups.items()},
+        apart=tuple(group for group in groups if not any(ALL in one.groups for one in groups[group])),
+        differences=_differences(groups.get(ALL, judged), [*systems], figures),
         failures={name: sum(p.error is not None for p in given) for name, given in answers.items()},
     )
 
@@ -93,7 +96,7 @@ def _groups_of(sample: Sample, duration: float | None) -> tuple[str, ...]:
     if sample.apart:
         return sample.groups
     modes = [sample.mode] if sample.mode else []
-    return (ALL, *sample.groups, *modes, duration_bucket(duration))
+    return tuple(dict.fromkeys((ALL, *sample.groups, *modes, duration_bucket(duration))))
 
 
 def duration_bucket(seconds: float | None) -> str:

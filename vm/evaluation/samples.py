@@ -66,7 +66,7 @@ class Prediction:
     Attributes:
         key: a digest of everything the prediction depends on.
         sample, video, question: the sample's id, and the sample for those who read the file.
-        system: the system's name.
+        system: the system's name; `fingerprint`: its checkpoint's, empty where it has none.
         spans: best first, seconds; `confidences` beside them.
         fallback: the grounder localised nothing, and the spans stand in.
         planned: whether a planner was asked.
@@ -82,6 +82,7 @@ class Prediction:
     video: str
     question: str
     system: str
+    fingerprint: str = ""
     spans: tuple[Span, ...] = ()
     confidences: tuple[float, ...] = ()
     fallback: bool = False
