@@ -31,7 +31,7 @@ def answer(
     text = _heard(cues_within(subtitles, segment), segment) + question
     with cast.playing("answerer", footage):
         if options:
-            chosen = _choose(cast, footage, _with_options(text, options), segment, len(options))
+            chosen = _choose(cast, footage, with_options(text, options), segment, len(options))
             return Answer(options[chosen], ascii_uppercase[chosen], segment)
         return Answer(cast.write("answerer", footage, text, segment).strip(), None, segment)
 
@@ -46,7 +46,7 @@ def _choose(cast: Cast, footage: Footage, text: str, segment: Span, count: int) 
     return int(cast.backbone.next_token_logits(state[None])[0, letters].argmax())
 
 
-def _with_options(text: str, options: Sequence[str]) -> str:
+def with_options(text: str, options: Sequence[str]) -> str:
     listed = "".join(
         f"\n({letter}) {option}" for letter, option in zip(ascii_uppercase, options, strict=False)
     )

@@ -1,0 +1,142 @@
+"""Long training on few cores: one loop, which logs, saves now and then, and goes on where it was stopped."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from vm.training.tiny.muon import Muon
+
+_LOG_EVERY = 20  # steps
+_SAVE_EVERY = 200
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long and how fast. `steps` and `warm_up` in optimiser steps."""
+
+    steps: int
+    matrix_rate: float = 2e-3
+    other_rate: float = 2e-3
+    warm_up: int = 100
+    final: float = 0.03
+    falling: float = 1.0
+
+    def factor(self, step: int) -> float:
+        """Warm-up, steady, then for the last `falling` part of the steps a half cosine down to `final`."""
+        if step < self.warm_up:
+            return (step + 1) / self.warm_up
+        first = max(self.warm_up, self.falls_from)
+        done = min(1.0, max(0, step - first) / max(1, self.steps - first))
+        return self.final + (1 - self.final) * (1 + math.cos(math.pi * done)) / 2
+
+    @property
+    def falls_from(self) -> int:
+        """The step from which the rate falls."""
+        return round(self.steps * (1 - self.falling))
+
+
+class Optimizer:
+    """Muon for the matrices inside, AdamW for all else (embeddings, norms, biases, heads)."""
+
+    def __init__(self, model: nn.Module, schedule: Schedule, plain: tuple[str, ...]) -> None:
+        named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+        inner = [p for name, p in named if p.ndim == 2 and not any(part in name for part in plain)]
+        chosen = {id(p) for p in inner}
+        rest = [p for _, p in named if id(p) not in chosen]
+        self._schedule = schedule
+        self._parts: list[torch.optim.Optimizer] = [
+            Muon(inner, lr=schedule.matrix_rate),
+            torch.optim.AdamW(rest, lr=schedule.other_rate, betas=(0.9, 0.98), weight_decay=0.0),
+        ]
+        self._rates = (schedule.matrix_rate, schedule.other_rate)
+        self._all = [*inner, *rest]
+
+    def step(self, step: int) -> float:
+        """Update, and forget the gradients. Returns their norm before it was cut to 1."""
+        norm = nn.utils.clip_grad_norm_(self._all, 1.0)
+        for part, rate in zip(self._parts, self._rates, strict=True):
+            for group in part.param_groups:
+                group["lr"] = rate * self._schedule.factor(step)
+            part.step()
+            part.zero_grad(set_to_none=True)
+        return float(norm)
+
+    def state_dict(self) -> list[dict[str, object]]:
+        return [part.state_dict() for part in self._parts]
+
+    def load_state_dict(self, states: list[dict[str, object]]) -> None:
+        for part, state in zip(self._parts, states, strict=True):
+            part.load_state_dict(state)
+
+
+def train(
+    model: nn.Module,
+    optimizer: Optimizer,
+    schedule: Schedule,
+    make_batches: Callable[[int], Iterator[object]],
+    loss_of: Callable[[object], dict[str, Tensor]],
+    folder: Path,
+) -> None:
+    """Run or go on until `schedule.steps`.
+
+    Args:
+        make_batches: the batches from a given step on.
+        loss_of: named parts of the loss of a batch; their sum is what is minimised. Gradients are
+            taken at once, so that it may itself call `backward` on parts (and return them detached).
+        folder: gets `state.pt` and `log.jsonl`.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    start = _resume(model, optimizer, folder / "state.pt")
+    batches, since, seen = make_batches(start), time.monotonic(), 0
+    sums: dict[str, float] = {}
+    for step in range(start, schedule.steps):
+        parts = loss_of(next(batches))
+        total = sum(parts.values(), torch.tensor(0.0))
+        if total.requires_grad:
+            total.backward()
+        norm = optimizer.step(step)
+        for name, part in parts.items():
+            sums[name] = sums.get(name, 0.0) + float(part.detach())
+        seen += 1
+        last = step + 1 == schedule.steps
+        if (step + 1) % _LOG_EVERY == 0 or last:
+            pace = (time.monotonic() - since) / seen
+            line = {name: round(value / seen, 4) for name, value in sums.items()}
+            left = round((schedule.steps - step - 1) * pace / 60, 1)
+            line |= {
+                "step": step + 1,
+                "norm": round(norm, 3),
+                "seconds_per_step": round(pace, 3),
+                "minutes_left": left,
+            }
+            with (folder / "log.jsonl").open("a") as log:
+                log.write(json.dumps(line) + "\n")
+            sums, since, seen = {}, time.monotonic(), 0
+        if (step + 1) % _SAVE_EVERY == 0 or last:
+            _save(model, optimizer, step + 1, folder / "state.pt")
+        if step + 1 == schedule.falls_from:
+            # A longer run can go on from here.
+            _save(model, optimizer, step + 1, folder / "steady.pt")
+
+
+def _save(model: nn.Module, optimizer: Optimizer, step: int, path: Path) -> None:
+    partial = path.with_suffix(".partial")
+    torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step}, partial)
+    partial.replace(path)
+
+
+def _resume(model: nn.Module, optimizer: Optimizer, path: Path) -> int:
+    if not path.exists():
+        return 0
+    state = torch.load(path, weights_only=True)
+    model.load_state_dict(state["model"])
+    optimizer.load_state_dict(state["optimizer"])
+    return int(state["step"])

@@ -1,0 +1,82 @@
+"""What the roles learn: planning, grounding and verifying, over the bank."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from vm.config import ChainSettings
+from vm.moments import Span
+from vm.scenes.wording import SceneQuestion, detail_questions, when_questions
+from vm.training.lessons import Example, Lesson
+from vm.training.tiny.bank import Footprint
+from vm.training.tiny.lessons import Pupil, cut
+from vm.training.tiny.sizes import ROLES
+from vm.training.tiny.wording import all_questions, plan_text
+
+_ASKED = 12  # questions behind one view
+GROUNDED = "At<|reg|>"
+_AGREED = 0.5  # IoU from which a candidate is right
+_CHAIN = ChainSettings()
+
+
+def planner_lesson(pupil: Pupil, footprint: Footprint, rng: random.Random) -> Lesson:
+    """Plans for whatever may be asked; the frames tell little."""
+    asked = _some(all_questions(footprint.clip, rng), rng)
+    examples = [pupil.example(_prompt("planner", q.question), plan_text(q)) for q in asked]
+    return _lesson(pupil, footprint, footprint.dense[[0, -1]], examples)
+
+
+def grounder_lesson(pupil: Pupil, footprint: Footprint, rng: random.Random) -> Lesson:
+    """Where each of the clip's queries is to be found."""
+    duration = footprint.clip.duration
+    examples = []
+    for asked in _some(localised(footprint, rng), rng):
+        spans = [(span.start / duration, span.end / duration) for span in asked.spans]
+        examples.append(pupil.example(_prompt("grounder", str(asked.query)), GROUNDED, spans=spans))
+    return _lesson(pupil, footprint, footprint.ground, examples)
+
+
+def localised(footprint: Footprint, rng: random.Random) -> list[SceneQuestion]:
+    """All questions that need a moment."""
+    return [*when_questions(footprint.clip.script, rng), *detail_questions(footprint.clip.script, rng)]
+
+
+def verifier_lesson(
+    pupil: Pupil, footprint: Footprint, candidate: Span, asked: Sequence[SceneQuestion]
+) -> Lesson:
+    """Whether a candidate (seconds) is the moment of each of several questions."""
+    duration = footprint.clip.duration
+    inner = candidate.grown(_CHAIN.min_verified_seconds, duration)
+    features, outer = cut(footprint, inner.widened(_CHAIN.widen_fraction, duration))
+    marks = [round((end - outer.start) / outer.length * len(features)) for end in (inner.start, inner.end)]
+    first, last = (min(max(mark, 0), len(features)) for mark in marks)
+    examples = [
+        pupil.example(
+            _prompt("verifier", question.question),
+            "Yes" if candidate.iou(question.spans[0]) >= _AGREED else "No",
+        )
+        for question in asked
+    ]
+    return _lesson(pupil, footprint, features, examples, (first, last))
+
+
+def _some(asked: Sequence[SceneQuestion], rng: random.Random) -> list[SceneQuestion]:
+    return rng.sample(asked, min(_ASKED, len(asked)))
+
+
+def _prompt(role: str, text: str) -> str:
+    return str(ROLES[role]["prompt"]).format(text)
+
+
+def _lesson(
+    pupil: Pupil,
+    footprint: Footprint,
+    features: Tensor,
+    examples: Sequence[Example],
+    marked: tuple[int, int] | None = None,
+) -> Lesson:
+    grid = footprint.token_grid(features)
+    return Lesson(features.float(), grid, pupil.before, tuple(examples), marked)

@@ -1,0 +1,69 @@
+"""What there is to see where: labels for the vision tower, straight from a scene's script."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from vm.scenes.clip import Clip
+from vm.scenes.drawing import whereabouts
+from vm.scenes.script import HEIGHTS, WIDTHS, Actor
+from vm.scenes.vocabulary import COLOURS, ITEMS, KINDS, PLACES
+
+_COLOURS = list(COLOURS)
+_MOVING = 0.01  # heights per second
+_SHARE = 0.35  # of the smaller of cell and actor that must be covered
+# Where each group of labels begins.
+_KIND_MOTION = len(KINDS) * len(_COLOURS)
+_COLOUR_MOTION = _KIND_MOTION + 3 * len(KINDS)
+_CROUCH = _COLOUR_MOTION + 3 * len(_COLOURS)
+_ARMS = _CROUCH + len(_COLOURS)
+_OPENING = _ARMS + len(_COLOURS)
+_HELD = _OPENING + 3
+_PLACE = _HELD + len(ITEMS)
+SIGHTS = _PLACE + len(PLACES)
+
+
+def cell_labels(clip: Clip, time: float, rows: int, columns: int) -> Tensor:
+    """(rows · columns, SIGHTS) of 0 and 1: what each token's part of the picture shows at `time` seconds."""
+    labels = torch.zeros(rows, columns, SIGHTS)
+    labels[..., _PLACE + PLACES.index(clip.look.place)] = 1
+    for actor in clip.script.actors:
+        cells = list(_covered(clip, actor, time, rows, columns))
+        for place in _sights(actor, time):
+            for row, column in cells:
+                labels[row, column, place] = 1
+    return labels.view(-1, SIGHTS)
+
+
+def _covered(clip: Clip, actor: Actor, time: float, rows: int, columns: int) -> Iterator[tuple[int, int]]:
+    x, foot, scale = whereabouts(actor, time)
+    wide, high = WIDTHS[actor.kind] * scale, HEIGHTS[actor.kind] * scale
+    cell_wide, cell_high = clip.script.aspect / columns, 1 / rows
+    least = _SHARE * min(wide * high, cell_wide * cell_high)
+    for row in range(rows):
+        down = min(foot, (row + 1) * cell_high) - max(foot - high, row * cell_high)
+        for column in range(columns):
+            across = min(x + wide / 2, (column + 1) * cell_wide) - max(x - wide / 2, column * cell_wide)
+            if down > 0 and across > 0 and down * across >= least:
+                yield row, column
+
+
+def _sights(actor: Actor, time: float) -> Iterator[int]:
+    kind, colour = KINDS.index(actor.kind), _COLOURS.index(actor.colour)
+    yield kind * len(_COLOURS) + colour
+    holder = actor.held_by(time)
+    velocity = (holder or actor).velocity(time)
+    motion = 0 if velocity < -_MOVING else 2 if velocity > _MOVING else 1
+    yield _KIND_MOTION + 3 * kind + motion
+    yield _COLOUR_MOTION + 3 * colour + motion
+    if actor.crouch.at(time) > 0.4:
+        yield _CROUCH + colour
+    if actor.arms.at(time) > 0.5:
+        yield _ARMS + colour
+    if actor.kind == "door":
+        yield _OPENING + round(actor.opening.at(time) * 2)
+    if holder is not None:
+        yield _HELD + ITEMS.index(actor.kind)
