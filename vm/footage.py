@@ -129,7 +129,8 @@ class Footage:
 
     def features(self, views: Sequence[View]) -> list[Tensor]:
         """(T, H·W, hidden) in tokens for each view; only what was never seen is decoded and encoded."""
-        wanted = {key: self._features.get(key) for view in views for key in view.patch_keys}
+        tower = self.backbone.tower
+        wanted = {key: self._features.get((tower, key)) for view in views for key in view.patch_keys}
         missing = [key for key, known in wanted.items() if known is None]
         for size in dict.fromkeys(key[2:] for key in missing):
             wanted |= self._make_features([key for key in missing if key[2:] == size], size)
@@ -145,7 +146,7 @@ class Footage:
             # Cloned, since a slice would keep its whole batch alive after the others are dropped.
             made = {key: f.clone() for key, f in zip(keys, self._encode(frames), strict=True)}
         for key, feature in made.items():
-            self._features.put(key, feature)
+            self._features.put((self.backbone.tower, key), feature)
         return made
 
     def _decode(self, numbers: Sequence[int], size: tuple[int, int]) -> dict[int, Tensor]:

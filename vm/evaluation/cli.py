@@ -50,7 +50,10 @@ MinAnswerSeconds = Annotated[
 ]
 
 Ablations = Annotated[bool, _beside("--ablations", help="The chain without verifier, and without planner.")]
-Compare = Annotated[list[str] | None, _beside(metavar="NAME=DIR", help="Another checkpoint; repeat it.")]
+Compare = Annotated[
+    list[str] | None,
+    _beside(metavar="NAME=DIR[,DIR…]", help="Another checkpoint, or several as one; repeat it."),
+]
 Baselines = Annotated[bool, _beside(help="The whole video as the moment, and chance.")]
 
 Clips = Annotated[int, _world(metavar="N", min=1, help="How many clips.")]
@@ -109,6 +112,7 @@ def evaluate(
     \b
     videomind evaluate scenes --clips 40
     videomind evaluate scenes --ablations --compare "one LoRA=joint" --markdown
+    videomind evaluate scenes --compare "four models=planner,grounder,verifier,answerer"
     videomind evaluate questions.jsonl --predictions predictions.jsonl
     videomind evaluate charades_sta_test.txt --format charades-sta --videos charades
 
@@ -150,19 +154,20 @@ def evaluate(
     _show(_measure(contest, samples, predictions, cgbench), cgbench, as_json, as_markdown)
 
 
-def _named_folders(given: Sequence[str]) -> dict[str, Path]:
+def _named_folders(given: Sequence[str]) -> dict[str, list[Path]]:
     from vm.evaluation.contest import RESERVED_NAMES
 
-    named: dict[str, Path] = {}
+    named: dict[str, list[Path]] = {}
     for text in given:
-        name, found, folder = text.partition("=")
-        if not (name and found and folder):
+        name, _, rest = text.partition("=")
+        folders = [Path(folder) for folder in rest.split(",") if folder]
+        if not (name and folders):
             raise typer.BadParameter(f"{text!r} is not NAME=DIR", param_hint="--compare")
         if name in named or name in RESERVED_NAMES:
             raise typer.BadParameter(
                 f"there is a {name!r} already; choose another name", param_hint="--compare"
             )
-        named[name] = Path(folder)
+        named[name] = folders
     return named
 
 

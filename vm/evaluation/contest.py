@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from vm.config import ChainSettings
+from vm.ensemble import combine
 from vm.evaluation.evaluate import System, guess, plan_tasks, run_tasks
 from vm.evaluation.journal import Journal
 from vm.evaluation.samples import Prediction, Sample
@@ -29,7 +30,8 @@ class Contest:
         ablations: also the chain without its verifier, and without its planner.
         baselines: also the whole video, and chance.
         others: further checkpoints by name, run as the first one is, each on the base in its own folder
-            where there is one.
+            where there is one. Several under one name each bring the roles they have, on models of
+            their own.
     """
 
     checkpoint: Path
@@ -40,12 +42,13 @@ class Contest:
     verifier: bool = True
     ablations: bool = False
     baselines: bool = True
-    others: Mapping[str, Path] = field(default_factory=dict)
+    others: Mapping[str, Sequence[Path]] = field(default_factory=dict)
     chain: ChainSettings = field(default_factory=ChainSettings)
 
     def check(self) -> None:
         """Find out what is wrong with the checkpoints before time is spent. Raises: CheckpointError."""
-        for checkpoint in (self.checkpoint, *self.others.values()):
+        others = (folder for folders in self.others.values() for folder in folders)
+        for checkpoint in (self.checkpoint, *others):
             open_checkpoint(checkpoint, self.base_of(checkpoint))
 
     def base_of(self, checkpoint: Path) -> str | None:
@@ -72,10 +75,10 @@ def hold(contest: Contest, samples: Sequence[Sample], journal: Journal) -> dict[
         CheckpointError, DownloadError, EvaluationError.
     """
     baseline = [System(WHOLE_VIDEO, whole_video=True)] if contest.baselines else []
-    answers = _ask(contest, contest.checkpoint, [*contest.systems, *baseline], samples, journal)
+    answers = _ask(contest, [contest.checkpoint], [*contest.systems, *baseline], samples, journal)
     whole_video = answers.pop(WHOLE_VIDEO, None)
-    for name, folder in contest.others.items():
-        answers |= _ask(contest, folder, [System(name, contest.planner, contest.verifier)], samples, journal)
+    for name, folders in contest.others.items():
+        answers |= _ask(contest, folders, [System(name, contest.planner, contest.verifier)], samples, journal)
     if whole_video is not None:
         known = zip(samples, whole_video, strict=True)
         answers[WHOLE_VIDEO] = whole_video
@@ -85,16 +88,23 @@ def hold(contest: Contest, samples: Sequence[Sample], journal: Journal) -> dict[
 
 def _ask(
     contest: Contest,
-    checkpoint: Path,
+    checkpoints: Sequence[Path],
     systems: Sequence[System],
     samples: Sequence[Sample],
     journal: Journal,
 ) -> dict[str, list[Prediction]]:
-    with progress() as report:
-        report(f"loading {checkpoint.name}", 0.0)
-        mind = VideoMind.load(checkpoint, contest.base_of(checkpoint), contest.device, contest.dtype)
+    mind = _load(contest, checkpoints)
     tasks = plan_tasks(mind, systems, samples, contest.chain)
     with progress() as report:
         made = run_tasks(mind, tasks, contest.chain, journal, report)
     found = {(prediction.system, prediction.sample): prediction for prediction in made}
     return {system.name: [found[system.name, sample.id] for sample in samples] for system in systems}
+
+
+def _load(contest: Contest, checkpoints: Sequence[Path]) -> VideoMind:
+    minds = []
+    with progress() as report:
+        for number, folder in enumerate(checkpoints):
+            report(f"loading {folder.name}", number / len(checkpoints))
+            minds.append(VideoMind.load(folder, contest.base_of(folder), contest.device, contest.dtype))
+    return minds[0] if len(minds) == 1 else combine(minds)

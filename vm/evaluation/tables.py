@@ -14,9 +14,10 @@ from vm.evaluation.report import ALL, Estimates, Report
 from vm.render import plain
 
 HEADLINES = ("Route", "R1@0.3", "R1@0.5", "R1@0.7", "mIoU", "mIoP", "Acc", "Acc (IoP ≥ 0.5)")
-_SHARE = "{:.1f}\n({:.1f} to {:.1f})"
+_BY_GROUP = ("Route", "R1@0.5", "R1@0.7", "mIoU", "Acc", "Acc (IoP ≥ 0.5)")
+_SHARE = "{:.1f}\n{:.1f}\N{EN DASH}{:.1f}"
 _COUNTED = _SHARE + "\nn = {count}"
-_CHANGE = "{:+.1f}\n({:+.1f} to {:+.1f})"
+_CHANGE = "{:+.1f}\n{:+.1f} to {:+.1f}"
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ def make_tables(report: Report, shown: Sequence[str] = HEADLINES) -> list[Table]
     tables = [_systems(group, report.figures[group], shown) for group in wholes]
     if groups:
         by_group = {group: report.figures[group][first] for group in groups}
-        tables.append(_groups(f"{first}, by group", by_group, shown))
+        tables.append(_groups(f"{first}, by group", by_group, [n for n in shown if n in _BY_GROUP] or shown))
     if any(report.differences.values()):
         tables.append(_systems(f"difference to {first}", report.differences, shown, _CHANGE))
     return tables
@@ -76,8 +77,8 @@ def _cell(estimate: Estimate | None, form: str) -> str:
 def notes(report: Report) -> Iterator[str]:
     """What the tables leave open."""
     yield (
-        f"{report.samples} questions about {report.videos} videos. Figures in percent, in parentheses the "
-        "95 % bootstrap interval, drawn by video."
+        f"{report.samples} questions about {report.videos} videos. Figures in percent, each with its 95 % "
+        "bootstrap interval, drawn by video."
     )
     for system, failed in report.failures.items():
         if failed:
@@ -107,9 +108,14 @@ def to_markdown(report: Report, tables: Sequence[Table]) -> str:
 
 def _markdown(table: Table) -> str:
     rule = [":---", *["---:"] * (len(table.header) - 1)]
-    header, *rows = ([_escape(cell) for cell in row] for row in (table.header, *table.rows))
+    header, *rows = ([_escape(_on_one_line(cell)) for cell in row] for row in (table.header, *table.rows))
     lines = [f"| {' | '.join(row)} |" for row in (header, rule, *rows)]
     return "\n".join([f"**{_escape(table.title)}**", "", *lines])
+
+
+def _on_one_line(cell: str) -> str:
+    figure, *rest = cell.split("\n")
+    return f"{figure} ({', '.join(rest)})" if rest else figure
 
 
 def _escape(text: str) -> str:

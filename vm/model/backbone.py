@@ -106,6 +106,11 @@ class Backbone:
         return self._bare if role is None else self._heads[role]
 
     @property
+    def tower(self) -> int:
+        """Tells apart what different vision towers make of the same frames; here there is but one."""
+        return 0
+
+    @property
     def nbytes(self) -> int:
         """Bytes of weights in memory."""
         heads = [weight for pair in self._heads.values() for weight in pair]
