@@ -1,4 +1,4 @@
-"""The library's commands: ask, probe, export-clip, pull, import-checkpoint. Knows no queue and no database.
+"""The library's commands, those of other modules mounted at the end. Knows no queue and no database.
 
 Results go to stdout, progress and complaints to stderr. Exit codes: 0 a result, 2 wrong usage, 3 a bad
 video or other input, 4 a bad checkpoint or one that cannot be fetched, 130 interrupted.
@@ -27,6 +27,7 @@ from vm.render import describe, plain, print_video
 from vm.result import Mode
 from vm.subtitles import read_subtitles
 from vm.terminal import PROGRAM, exit_code, prepare_streams, print_json, run_app
+from vm.training.cli import make_verifier_data, train
 
 _TIME = re.compile(r"(?:(?:(\d{1,4}):)?(\d{1,4}):)?(\d{1,9}(?:\.\d{1,9})?)", re.ASCII)
 
@@ -245,6 +246,8 @@ def _questions(
 
 
 app.command()(evaluate)
+app.command()(train)
+app.command("make-verifier-data")(make_verifier_data)
 
 
 if __name__ == "__main__":

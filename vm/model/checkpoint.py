@@ -192,6 +192,16 @@ def rename(name: str) -> str:
     return name
 
 
+def publish(name: str) -> str:
+    """Today's name as published bases have it: the inverse of `rename`, but for the adapters' prefix."""
+    return name.replace("model.visual.", "visual.", 1).replace("model.language_model.", "model.", 1)
+
+
+def publish_adapted(name: str) -> str:
+    """Today's name as published adapters and decoders have it."""
+    return f"base_model.model.{publish(name)}"
+
+
 def read_lora_config(path: Path) -> LoraConfig:
     """A published adapter's settings under today's module names. Raises: CheckpointError."""
     given = read_json(path)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from transformers.activations import ACT2FN
 
 STRIDES = (1, 2, 4, 8)
-_HEADS = 8
+HEADS = 8
 _FEED_FORWARD_RATIO = 4
 _LAYERS = 3
 _PATH_DROPOUT = 0.1
@@ -189,7 +189,7 @@ class _Attention(nn.Module):
 
     def forward(self, states: Tensor) -> Tensor:
         query, key, value = (
-            project(states).unflatten(-1, (_HEADS, -1)).transpose(1, 2)
+            project(states).unflatten(-1, (HEADS, -1)).transpose(1, 2)
             for project in (self.q, self.k, self.v)
         )
         mixed = nn.functional.scaled_dot_product_attention(query, key, value)

@@ -17,10 +17,10 @@ one file may serve several roles.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 from vm.errors import TrainingDataError
 from vm.moments import Span
@@ -31,6 +31,8 @@ from vm.text_file import is_unicode
 
 _MAX_LINE_BYTES = 2**20
 _MOST_SECONDS = 1e9
+_TOLD_ROWS = 20
+BadRows = Literal["skip", "fail"]
 PLANS = tuple(mode for mode in get_args(Mode) if mode != "auto")
 
 
@@ -76,6 +78,25 @@ def read_rows(path: Path, role: str) -> tuple[list[Row], list[BadRow]]:
         except (ValueError, RecursionError) as problem:
             bad.append(BadRow(number, str(problem)))
     return good, bad
+
+
+def usable_rows(path: Path, role: str, bad_rows: BadRows, report: Callable[[str], None]) -> list[Row]:
+    """The good rows, the bad ones reported or fatal.
+
+    Raises:
+        TrainingDataError: there are bad rows and they are not to be skipped, or there are no good ones.
+    """
+    rows, bad = read_rows(path, role)
+    told = [str(row) for row in bad[:_TOLD_ROWS]]
+    if len(bad) > _TOLD_ROWS:
+        told.append(f"and {len(bad) - _TOLD_ROWS} more")
+    if bad and bad_rows == "fail":
+        raise TrainingDataError(f"{path}: mend these, or skip them with --bad-rows skip: {'; '.join(told)}")
+    for line in told:
+        report(f"{path}: skipped {line}")
+    if not rows:
+        raise TrainingDataError(f"{path} has no rows for the {role}")
+    return rows
 
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:

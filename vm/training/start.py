@@ -22,7 +22,7 @@ from vm.training.student import Student, TokenIds
 
 Embeddings = Literal["none", "new", "all"]
 DECODER_WIDTH = 256
-_TARGETS = r"layers\.\d+\.self_attn\.[qkvo]_proj"
+TARGETS = r"layers\.\d+\.self_attn\.[qkvo]_proj"
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,8 @@ def lora_student(
     rows = max(len(embedding), tokens.reg + 1, tokens.seg_start + 1, tokens.seg_end + 1)
     if embeddings == "none" and rows > len(embedding) and role in ("grounder", "verifier"):
         raise TrainingError(f"the base has no embeddings for the tokens the {role} needs: train new or all")
-    student = Student(text_model, _linear(head), tokens, _decoder(backbone, role, decoder_width))
+    own = embeddings != "none" or embedding is not backbone.embedding_and_head(None)[0]
+    student = Student(text_model, _linear(head), tokens, _decoder(backbone, role, decoder_width), own)
     student.text_model.embed_tokens = nn.Embedding.from_pretrained(embedding)
     if embeddings != "none":
         _train_embeddings(student, rows, tokens if embeddings == "new" else None)
@@ -100,21 +101,18 @@ def _place_adapter(backbone: Backbone, role: str, lora: LoraSettings) -> None:
     text_model = backbone.model.model.language_model
     if role not in backbone.roles:
         config = LoraConfig(
-            r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=_TARGETS
+            r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=TARGETS
         )
         with warnings.catch_warnings():
             # It warns of a second adapter, and a checkpoint has several on purpose.
             warnings.filterwarnings("ignore", "Already found a `peft_config`", UserWarning)
             inject_adapter_in_model(config, text_model, role)
-    for layer in lora_layers(text_model):
+    layers: list[Any] = [module for module in text_model.modules() if isinstance(module, LoraLayer)]
+    for layer in layers:
         layer.set_adapter(role)
         layer.lora_dropout[role] = nn.Dropout(lora.dropout) if lora.dropout else nn.Identity()
         for part in (layer.lora_A[role], layer.lora_B[role]):
             part.float().requires_grad_(True)
-
-
-def lora_layers(model: nn.Module) -> list[Any]:
-    return [module for module in model.modules() if isinstance(module, LoraLayer)]
 
 
 def _decoder(backbone: Backbone, role: str, width: int) -> TimestampDecoder | None:

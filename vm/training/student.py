@@ -111,16 +111,23 @@ class Student(nn.Module):
         head: (vocabulary, hidden), no bias. It may share its weight with the embedding.
         tokens: the special tokens' ids.
         decoder: taught wherever an example has spans; without one spans are left aside.
+        own_embeddings: whether embedding and head belong to the adapter, not to the base.
     """
 
     def __init__(
-        self, text_model: Any, head: nn.Linear, tokens: TokenIds, decoder: TimestampDecoder | None = None
+        self,
+        text_model: Any,
+        head: nn.Linear,
+        tokens: TokenIds,
+        decoder: TimestampDecoder | None = None,
+        own_embeddings: bool = False,
     ) -> None:
         super().__init__()
         self.text_model = text_model
         self.head = head
         self.tokens = tokens
         self.decoder = decoder
+        self.own_embeddings = own_embeddings
 
     def save_memory(self) -> None:
         """Keep less for the way back, and compute it twice (gradient checkpointing)."""

@@ -53,7 +53,8 @@ class ShownProgress(TrainerCallback):
 
     def close(self) -> None:
         """Give the terminal back, however training ended."""
-        self._bar.stop()
+        if self._bar.task_ids:  # one that never began would still end with an empty line
+            self._bar.stop()
 
     def _seconds_left(self, state: Any) -> float:
         step, since = self._first
