@@ -185,12 +185,13 @@ def train(
         disk_bytes=round(feature_disk * 2**30),
     )
     try:
-        train_role(recipe, _tell)
+        written = train_role(recipe, _tell)
     except KeyboardInterrupt:
         _tell(f"interrupted; the same command goes on from the last checkpoint in {recipe.run}")
         raise
     where = "" if full else f" --base {plain(str(base))}"
-    typer.echo(f"{plain(str(out))}  {role}  (ask it with --checkpoint {plain(str(out))}{where})")
+    if written:
+        typer.echo(f"{plain(str(out))}  {role}  (ask it with --checkpoint {plain(str(out))}{where})")
 
 
 def make_verifier_data(

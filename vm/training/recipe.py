@@ -91,13 +91,16 @@ class Recipe:
             raise TrainingError("a full model is trained with all its embeddings, from its base")
 
 
-def train_role(recipe: Recipe, report: Report) -> None:
+def train_role(recipe: Recipe, report: Report) -> bool:
     """Train, or go on, to the end, and write the role into the checkpoint.
 
     Several processes (torchrun) share the work; the first of them writes.
 
     Args:
         report: gets a line for every row and video that is skipped.
+
+    Returns:
+        whether this process is the one that has written the checkpoint.
 
     Raises:
         TrainingError, TrainingDataError, CheckpointError: see `vm.errors`.
@@ -124,6 +127,7 @@ def train_role(recipe: Recipe, report: Report) -> None:
     if state.is_main_process:
         _save(recipe, mind, student, begun)
     state.wait_for_everyone()
+    return bool(state.is_main_process)
 
 
 def _check_room(recipe: Recipe) -> None:

@@ -205,7 +205,9 @@ class Student(nn.Module):
         given = [torch.tensor(lesson.examples[i].spans, device=language.device) for i in grounded]
         spans = [at_least_a_frame(own, frames) for own in given]
         anchors = torch.stack([draw_anchor(own, frames) for own in spans])
-        output = self.decoder(reading.frame_states, torch.stack(states).float())  # type: ignore[arg-type]
+        # The decoder, small and sensitive, is always float32.
+        with torch.autocast(language.device.type, enabled=False):
+            output = self.decoder(reading.frame_states, torch.stack(states).float())  # type: ignore[arg-type]
         found = grounding_losses(output, spans, anchors)
         return LossSums(
             language,

@@ -94,7 +94,7 @@ class StudentTrainer(Trainer):
             student.save_memory()
         super().__init__(
             model=student,
-            args=_arguments(settings, folder, device),
+            args=_arguments(settings, folder, device, student.decoder is not None),
             train_dataset=lessons,
             data_collator=_as_batch,
             callbacks=list(callbacks),
@@ -252,7 +252,8 @@ def _as_batch(lessons: list[Lesson]) -> dict[str, list[Lesson]]:
     return {"lessons": lessons}
 
 
-def _arguments(settings: TrainSettings, folder: Path, device: str) -> TrainingArguments:
+def _arguments(settings: TrainSettings, folder: Path, device: str, may_idle: bool) -> TrainingArguments:
+    """`may_idle` tells of parameters that some lessons do not use, such as the decoder's."""
     cuda = device != "cpu" and torch.cuda.is_available()
     bf16 = cuda and torch.cuda.is_bf16_supported() if settings.bf16 is None else settings.bf16
     arguments = TrainingArguments(
@@ -276,6 +277,7 @@ def _arguments(settings: TrainSettings, folder: Path, device: str) -> TrainingAr
         save_steps=settings.save_every,
         remove_unused_columns=False,
         dataloader_pin_memory=False,
+        ddp_find_unused_parameters=may_idle,
         disable_tqdm=True,
         report_to=[],
         log_level="error",
