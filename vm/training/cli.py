@@ -166,7 +166,7 @@ def train(
             max_steps=max_steps,
             batch_size=batch_size,
             accumulation=accumulate,
-            learning_rate=learning_rate or _RATES.get(role, _OTHER_RATE),
+            learning_rate=_RATES.get(role, _OTHER_RATE) if learning_rate is None else learning_rate,
             decoder_learning_rate=decoder_learning_rate,
             weight_decay=weight_decay,
             warmup=warmup,

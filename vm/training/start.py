@@ -84,7 +84,14 @@ def full_student(
     """A student all of whose language model is trained; it ends as a base of its own.
 
     Embedding and head stay one where the base has them so.
+
+    Raises:
+        TrainingError: the backbone has adapters, which would be trained with it.
     """
+    if backbone.roles:
+        raise TrainingError(
+            f"a whole model is trained without adapters; {', '.join(backbone.roles)} are there"
+        )
     text_model, head = backbone.model.model.language_model, backbone.model.lm_head
     embedding, rows = text_model.embed_tokens.weight, max(tokens.reg, tokens.seg_start, tokens.seg_end) + 1
     tied = head.weight.data_ptr() == embedding.data_ptr()

@@ -61,9 +61,14 @@ class TrainSettings:
             raise TrainingError(
                 "epochs, steps, batch size, accumulation, log, save and keep must be positive"
             )
-        rates = (self.learning_rate, self.decoder_learning_rate or self.learning_rate)
-        if min(rates) <= 0 or not 0 <= self.warmup < 1 or self.weight_decay < 0:
+        rates = (self.learning_rate, self.new_rate)
+        if not min(rates) > 0 or not 0 <= self.warmup < 1 or self.weight_decay < 0:
             raise TrainingError("rates must be positive, weight decay not negative, and warm-up a fraction")
+
+    @property
+    def new_rate(self) -> float:
+        """Of the decoder, embeddings and head."""
+        return self.learning_rate if self.decoder_learning_rate is None else self.decoder_learning_rate
 
 
 class StudentTrainer(Trainer):
@@ -235,8 +240,7 @@ def _trained(student: torch.nn.Module) -> list[tuple[str, Tensor]]:
 
 def _parameter_groups(student: torch.nn.Module, settings: TrainSettings) -> list[dict[str, Any]]:
     """By rate (what was there, and what is new) and by whether they decay (matrices, not embeddings)."""
-    rates = {"adapter": settings.learning_rate}
-    rates["new"] = settings.decoder_learning_rate or settings.learning_rate
+    rates = {"adapter": settings.learning_rate, "new": settings.new_rate}
     groups: dict[tuple[str, bool], list[Tensor]] = {}
     for name, weight in _trained(student):
         new = name.startswith(("decoder.", "head.")) or "embed_tokens" in name

@@ -3,7 +3,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vm.errors import TrainingDataError
@@ -120,6 +120,7 @@ def test_what_is_no_row_at_all_is_told_too(folder: Path, line: str, complaint: s
     assert complaint in bad[0].reason
 
 
+@settings(max_examples=30)
 @given(fields=st.dictionaries(st.sampled_from(KEYS), ANY_JSON))
 @pytest.mark.parametrize("role", ["planner", "grounder", "verifier", "answerer", "narrator"])
 def test_no_row_does_harm(folder: Path, role: str, fields: dict[str, Any]) -> None:

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from transformers import TrainerCallback
 
 from vm.errors import TrainingError
 from vm.mind import VideoMind
@@ -38,12 +37,6 @@ import test_trainer as t
 torch.set_num_threads(1)
 t.teach(t.VideoMind.load(sys.argv[2], device="cpu"), Path(sys.argv[3]), callbacks=[Killed()])
 """
-
-
-class Interrupted(TrainerCallback):
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if state.global_step == 5:
-            raise KeyboardInterrupt
 
 
 @pytest.fixture
@@ -103,15 +96,6 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(
     assert stopped_weights.keys() == weights.keys()
     for name, weight in weights.items():
         assert torch.equal(stopped_weights[name], weight), name
-
-
-def test_an_interrupted_run_goes_on_from_its_newest_checkpoint(
-    mind: VideoMind, miniature: Path, tmp_path: Path
-) -> None:
-    with pytest.raises(KeyboardInterrupt):
-        teach(mind, tmp_path, callbacks=[Interrupted()])
-    assert [path.name for path in tmp_path.glob("checkpoint-*")] == ["checkpoint-3"]
-    assert len(teach(VideoMind.load(miniature, device="cpu"), tmp_path)[0]) == 8
 
 
 def test_a_finished_run_is_not_trained_further(mind: VideoMind, miniature: Path, tmp_path: Path) -> None:
