@@ -65,6 +65,18 @@ def test_a_role_sees_and_reads_with_its_own_model_alone(
     assert [c.verifier_score for c in found.candidates] != [c.verifier_score for c in right.candidates]
 
 
+def test_what_one_tower_made_of_a_view_is_not_passed_off_as_anothers(split: Split, short_video: Path) -> None:
+    together = combine([split("planner"), split("verifier", damaged="visual.merger.mlp.2.weight")])
+    with together.open(short_video) as watched:
+        footage, seen = watched._footage, []
+        view = footage.view(together.cast.settings("planner"))
+        for role in ("planner", "verifier", "planner"):
+            with together.cast.playing(role, footage):
+                seen.append(footage.features([view])[0])
+    assert seen[0].equal(seen[2])
+    assert not seen[0].allclose(seen[1])
+
+
 def test_who_acted_before_acts_again(split: Split) -> None:
     backbone = combine([split("planner"), split("grounder")]).cast.backbone
     with backbone.acting_as("grounder"):

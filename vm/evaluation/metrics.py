@@ -68,7 +68,7 @@ def _planning(sample: Sample, prediction: Prediction) -> dict[str, Any]:
 def _grounding(sample: Sample, prediction: Prediction) -> dict[str, Any]:
     if not sample.spans:
         return {}
-    spans = prediction.spans[: max(DEPTHS)]
+    spans = prediction.spans
     return {
         "ious": tuple(max(span.iou(true) for true in sample.spans) for span in spans),
         "iops": tuple(max(span.iop(true) for true in sample.spans) for span in spans),

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -179,6 +180,7 @@ class Ask:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.questions: list[str] = []
+        self.settings: dict[str, Any] = {}
         self.fails_at: int | None = None
         ask = Watched.ask
 
@@ -186,6 +188,7 @@ class Ask:
             if len(self.questions) == self.fails_at:
                 raise KeyboardInterrupt
             self.questions.append(question)
+            self.settings = named
             return ask(watched, question, *given, **named)
 
         monkeypatch.setattr(Watched, "ask", listen)
@@ -226,6 +229,19 @@ def test_what_is_kept_counts_for_the_same_question_weights_and_settings_only(
     run(mind, asked[:1], replace(CHAIN, verifier=False), journal=journal)
     run(VideoMind(mind.cast, "f00", mind.markers), asked[:1], journal=journal)
     assert len(ask.questions) == 5
+
+
+def test_the_dtype_the_model_runs_in_is_a_setting(mind: VideoMind, asked: list[Sample]) -> None:
+    (before,) = plan_tasks(mind, [CHAIN], asked[:1], SHORT)
+    backbone: Any = SimpleNamespace(dtype="bfloat16")
+    other = VideoMind(replace(mind.cast, backbone=backbone), mind.fingerprint, mind.markers)
+    (after,) = plan_tasks(other, [CHAIN], asked[:1], SHORT)
+    assert before.key != after.key
+
+
+def test_settings_of_the_chain_reach_it(mind: VideoMind, asked: list[Sample], ask: Ask) -> None:
+    run(mind, asked[:1], chain=ChainSettings(window=60.0, min_answer_seconds=5.0))
+    assert ask.settings == {"window": 60.0, "min_answer_seconds": 5.0, "verify": True}
 
 
 def test_progress_ends_with_everything_done(mind: VideoMind, asked: list[Sample]) -> None:
