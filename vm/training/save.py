@@ -104,7 +104,9 @@ def save_role(
     out: Path,
     storage: Storage = "float16",
 ) -> None:
-    """Write a role's adapter (and the grounder's decoder) into a checkpoint, or into a new one.
+    """Write what a student has learnt (its decoder too) into a checkpoint, or into a new one, as `role`.
+
+    A student of several roles is written as each of them.
 
     A student without LoRA, whose base is all its own, gets an adapter that changes nothing, so that the
     layout stays the published one.
@@ -121,7 +123,7 @@ def save_role(
     try:
         shutil.rmtree(draft, ignore_errors=True)
         (draft / role).mkdir(parents=True)
-        tensors, config = adapter(student, role)
+        tensors, config = adapter(student)
         _write(tensors, draft / role / ADAPTER_FILE, storage)
         write_json(draft / role / "adapter_config.json", config, CheckpointError)
         if student.decoder is not None:

@@ -17,12 +17,12 @@ from vm.training.student import Student
 _PLACE = "model.language_model"
 
 
-def adapter(student: Student, role: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """A role's adapter: its tensors, and its settings as PEFT writes them.
+def adapter(student: Student) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The adapter in force: its tensors, and its settings as PEFT writes them.
 
     A student without LoRA gets one that changes nothing.
     """
-    updates = _updates(student.text_model, role) or _no_updates(student.text_model)
+    updates = _updates(student.text_model) or _no_updates(student.text_model)
     own = _own_embeddings(student)
     tensors = {f"{name}.{part}.weight": w for name, u in updates.items() for part, w in u.parts.items()}
     return _published(tensors | own), _settings(updates, bool(own))
@@ -50,6 +50,12 @@ class _Update:
     scale: float
     dropout: float
 
+    @classmethod
+    def of(cls, layer: Any) -> _Update:
+        (name,) = layer.active_adapters
+        down, up = layer.lora_A[name].weight, layer.lora_B[name].weight
+        return cls(down, up, layer.scaling[name], getattr(layer.lora_dropout[name], "p", 0.0))
+
     @property
     def parts(self) -> dict[str, Tensor]:
         return {"lora_A": self.down, "lora_B": self.up}
@@ -63,15 +69,10 @@ class _Update:
         return self.scale * self.rank
 
 
-def _updates(text_model: nn.Module, role: str) -> dict[str, _Update]:
+def _updates(text_model: nn.Module) -> dict[str, _Update]:
     """By today's names of the layers."""
     return {
-        f"{_PLACE}.{name}": _Update(
-            layer.lora_A[role].weight,
-            layer.lora_B[role].weight,
-            layer.scaling[role],
-            getattr(layer.lora_dropout[role], "p", 0.0),
-        )
+        f"{_PLACE}.{name}": _Update.of(layer)
         for name, layer in text_model.named_modules()
         if isinstance(layer, LoraLayer)
     }

@@ -74,6 +74,17 @@ def test_a_role_is_replaced_and_the_others_stay(mind: VideoMind, miniature: Path
     assert book.settings("planner") == given.settings("planner")
 
 
+def test_a_student_of_several_roles_is_written_as_each(
+    mind: VideoMind, miniature: Path, tmp_path: Path
+) -> None:
+    book, both = load_role_book(miniature), student(mind, "grounder")
+    for role in ("grounder", "verifier"):
+        save_role(both, role, book.settings(role), miniature, tmp_path)
+    own, other = (load_file(tmp_path / r / "adapter_model.safetensors") for r in ("grounder", "verifier"))
+    assert own.keys() == other.keys()
+    assert all(torch.equal(other[name], tensor) for name, tensor in own.items())
+
+
 def test_a_new_checkpoint_knows_the_tokens_its_base_did_not(
     base: Path, miniature: Path, tmp_path: Path
 ) -> None:
