@@ -97,7 +97,7 @@ def open_checkpoint(folder: str | Path, base: str | Path | None = None) -> Check
     weights = [*weight_files(base_folder), *(_weights_in(path, ADAPTER_FILE) for path in adapters.values())]
     if "grounder" in adapters:
         weights.append(_weights_in(folder, DECODER_FILE))
-    fingerprint = _fingerprint([*weights, folder / ROLES_FILE])
+    fingerprint = digest([*weights, folder / ROLES_FILE])
     return Checkpoint(folder, base_folder, config, base_config, book, adapters, fingerprint)
 
 
@@ -176,8 +176,8 @@ def _weights_in(folder: Path, name: str) -> Path:
     raise CheckpointNotFound(f"{path} is missing: is the checkpoint complete?")
 
 
-def _fingerprint(files: Iterable[Path]) -> str:
-    """Over file contents in a fixed order of roles, not over names or places."""
+def digest(files: Iterable[Path]) -> str:
+    """sha256 over file contents in the given order, not over names or places; hexadecimal."""
     total = hashlib.sha256()
     for path in files:
         with path.open("rb") as file:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -17,9 +15,9 @@ from accelerate import PartialState
 from transformers import TrainerCallback, set_seed
 
 from vm.config import PUBLISHED_ROLES, RoleSettings
-from vm.errors import InvalidRoles, TrainingError
+from vm.errors import InvalidRoles, OutOfMemory, TrainingError
 from vm.mind import VideoMind
-from vm.model.checkpoint import DECODER_FILE, read_json
+from vm.model.checkpoint import ADAPTER_FILE, DECODER_FILE, digest, read_json, weight_files
 from vm.model.timestamp_decoder import HEADS
 from vm.prompts import PROMPTED_ROLES, ROLE_NAME, ROLES_FILE, RoleBook, parse_role_book
 from vm.text_file import write_json
@@ -42,6 +40,8 @@ from vm.training.watching import JsonLines, ShownProgress, TensorBoard
 
 Report = Callable[[str], None]
 _RUN_FILE = "run.json"
+_DECISIVE = ("role", "full", "embeddings", "decoder_width", "bad_rows", "pack_tokens")
+_HARMLESS = ("log_every", "save_every", "keep", "gradient_checkpointing")
 
 
 @dataclass(frozen=True)
@@ -87,6 +87,8 @@ class Recipe:
             raise TrainingError(f"{self.role!r} cannot name a role: use small letters, digits, - and _")
         if self.decoder_width % HEADS:
             raise TrainingError(f"the decoder's width must be a multiple of {HEADS}")
+        if self.device not in ("auto", "cpu", "cuda"):
+            raise TrainingError("train on auto, cpu or cuda; CUDA_VISIBLE_DEVICES chooses among GPUs")
         if self.full and (self.start or self.embeddings):
             raise TrainingError("a full model is trained with all its embeddings, from its base")
 
@@ -103,9 +105,21 @@ def train_role(recipe: Recipe, report: Report) -> bool:
         whether this process is the one that has written the checkpoint.
 
     Raises:
-        TrainingError, TrainingDataError, CheckpointError: see `vm.errors`.
+        TrainingError, TrainingDataError, CheckpointError, OutOfMemory: see `vm.errors`.
     """
     _check_room(recipe)
+    try:
+        return _train(recipe, report)
+    except torch.OutOfMemoryError as error:
+        raise OutOfMemory(
+            "the device has no memory left for training: lower --batch-size or --pack-tokens, or use "
+            "--gradient-checkpointing"
+        ) from error
+    except OSError as error:
+        raise TrainingError(f"{recipe.run}: cannot be written: {error.strerror}") from error
+
+
+def _train(recipe: Recipe, report: Report) -> bool:
     state = PartialState(cpu=recipe.device == "cpu")
     rows = usable_rows(
         recipe.data, recipe.role, recipe.bad_rows, report if state.is_main_process else _silent
@@ -115,7 +129,7 @@ def train_role(recipe: Recipe, report: Report) -> bool:
         if state.is_main_process:
             _begin(recipe, begun)
         mind = VideoMind.load(begun, recipe.base, recipe.device, recipe.dtype)
-        _claim_run(recipe, mind.fingerprint)
+        _claim_run(recipe, mind.cast.settings(recipe.role))
     set_seed(recipe.training.seed)
     student = _student(recipe, mind)
     assignments = assign(mind.cast, recipe.role, rows, recipe.pack_tokens)
@@ -174,9 +188,9 @@ def _book(recipe: Recipe, before: Path | None) -> RoleBook:
         raise InvalidRoles(f"{source or '--prompt'}: {error}") from error
 
 
-def _claim_run(recipe: Recipe, fingerprint: str) -> None:
+def _claim_run(recipe: Recipe, settings: RoleSettings) -> None:
     """One folder, one run: what would learn something else must not go on from its checkpoints."""
-    what = _decisive(recipe, fingerprint)
+    what = _decisive(recipe, settings)
     path = recipe.run / _RUN_FILE
     if not path.exists():
         write_json(path, what, TrainingError)
@@ -187,22 +201,15 @@ def _claim_run(recipe: Recipe, fingerprint: str) -> None:
         )
 
 
-def _decisive(recipe: Recipe, fingerprint: str) -> dict[str, Any]:
-    with recipe.data.open("rb") as file:
-        data = hashlib.file_digest(file, "sha256").hexdigest()
-    training = dataclasses.asdict(recipe.training)
-    for harmless in ("log_every", "save_every", "keep", "gradient_checkpointing"):
-        del training[harmless]
-    settings = {
-        "role": recipe.role,
-        "full": recipe.full,
-        "embeddings": recipe.embeddings,
-        "weights": fingerprint,
-    }
-    settings |= {"data": data, "bad_rows": recipe.bad_rows, "pack_tokens": recipe.pack_tokens}
-    lora = dataclasses.asdict(recipe.lora)
-    whole = settings | {f"lora_{key}": value for key, value in lora.items()} | training
-    as_stored: dict[str, Any] = json.loads(json.dumps(whole))
+def _decisive(recipe: Recipe, settings: RoleSettings) -> dict[str, Any]:
+    """All that decides what is learnt, as JSON has it."""
+    started = [recipe.start / recipe.role / ADAPTER_FILE] if recipe.start else []
+    contents = {"base": weight_files(recipe.base), "data": [recipe.data], "from": started}
+    chosen = {key: getattr(recipe, key) for key in _DECISIVE}
+    lora = {f"lora_{key}": value for key, value in vars(recipe.lora).items()}
+    training = {key: value for key, value in vars(recipe.training).items() if key not in _HARMLESS}
+    digests = {key: digest(files) for key, files in contents.items()}
+    as_stored: dict[str, Any] = json.loads(json.dumps(chosen | digests | lora | training | vars(settings)))
     return as_stored
 
 

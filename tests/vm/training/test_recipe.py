@@ -6,15 +6,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import load_file
 
 from vm.config import ChainSettings
-from vm.errors import InvalidRoles, TrainingDataError, TrainingError
+from vm.errors import InvalidRoles, OutOfMemory, TrainingDataError, TrainingError
 from vm.mind import VideoMind
 from vm.moments import Span
 from vm.training.recipe import Recipe, train_role
 from vm.training.rows import usable_rows
 from vm.training.start import LoraSettings
+from vm.training.student import Student
 from vm.training.verifier_data import make_verifier_data
 
 MakeRecipe = Callable[..., Recipe]
@@ -142,14 +144,33 @@ def test_the_added_tokens_alone_can_be_trained(recipe: MakeRecipe, short_video: 
 
 
 def test_a_folder_is_for_one_run(recipe: MakeRecipe, short_video: Path) -> None:
-    rows = [{"video": short_video, "question": "What?", "plan": "answer"}]
+    rows = [{"video": short_video, "question": "What?", "plan": "answer", "answer": "Nothing"}]
     first = recipe("planner", rows, max_steps=1)
     train_role(first, pytest.fail)
-    train_role(first, pytest.fail)
+    train_role(replace(first, role="answerer", run=first.run / "other"), pytest.fail)
+    train_role(first, pytest.fail)  # what else is in the checkpoint is no matter
     with pytest.raises(TrainingError, match=r"other lora_rank; give another --run"):
         train_role(replace(first, lora=LoraSettings(4, 16, 0.0)), pytest.fail)
     with pytest.raises(TrainingError, match=r"other data"):
         train_role(recipe("planner", rows * 2, max_steps=1), pytest.fail)
+
+
+def test_what_the_machine_cannot_do_is_told_in_words(
+    recipe: MakeRecipe, short_video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [{"video": short_video, "question": "What?", "plan": "answer"}]
+    (tmp_path / "file").touch()
+    with pytest.raises(TrainingError, match="cannot be written"):
+        train_role(recipe("planner", rows, run=tmp_path / "file" / "run"), pytest.fail)
+    with pytest.raises(TrainingError, match="CUDA_VISIBLE_DEVICES"):
+        recipe("planner", rows, device="cuda:1")
+
+    def refusing(self: Student, lesson: object) -> None:
+        raise torch.OutOfMemoryError("too much")
+
+    monkeypatch.setattr(Student, "read", refusing)
+    with pytest.raises(OutOfMemory, match="--gradient-checkpointing"):
+        train_role(recipe("planner", rows), pytest.fail)
 
 
 def test_a_role_needs_a_prompt(recipe: MakeRecipe, short_video: Path) -> None:
