@@ -189,8 +189,7 @@ class _Attention(nn.Module):
 
     def forward(self, states: Tensor) -> Tensor:
         query, key, value = (
-            project(states).unflatten(-1, (HEADS, -1)).transpose(1, 2)
-            for project in (self.q, self.k, self.v)
+            project(states).unflatten(-1, (HEADS, -1)).transpose(1, 2) for project in (self.q, self.k, self.v)
         )
         mixed = nn.functional.scaled_dot_product_attention(query, key, value)
         return self.m(mixed.transpose(1, 2).flatten(2))
