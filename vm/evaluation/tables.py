@@ -77,12 +77,12 @@ def _cell(estimate: Estimate | None, form: str) -> str:
 def notes(report: Report) -> Iterator[str]:
     """What the tables leave open."""
     yield (
-        f"{report.samples} questions about {report.videos} videos. Figures in percent, each with its 95 % "
+        f"Questions: {report.samples}, videos: {report.videos}. Figures in percent, each with its 95 % "
         "bootstrap interval, drawn by video."
     )
     for system, failed in report.failures.items():
         if failed:
-            yield f"{system}: {failed} questions failed and count as wrong."
+            yield f"{system}: failed, and counted as wrong: {failed}."
 
 
 def print_report(report: Report, tables: Sequence[Table], console: Console) -> None:

@@ -122,7 +122,7 @@ def test_tables_for_a_terminal_and_for_a_readme(run: Run, annotations: Path) -> 
     )
     shown = run(*shared)
     assert "R1@0.5" in shown.out
-    assert "2 questions about 1 videos" in shown.out
+    assert "Questions: 2, videos: 1." in shown.out
     written = run(*shared, "--markdown", "--no-baselines")
     assert "| figure | n | chain |\n" in written.out
     assert (written.code, written.err) == (0, "")

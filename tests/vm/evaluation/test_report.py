@@ -151,7 +151,7 @@ def test_markdown_has_a_row_per_figure_with_count_and_interval() -> None:
     assert "| R1@0.7 | 1 | 100.0 (100.0-100.0) | 0.0 (0.0-0.0) |" in lines
     assert "| place | 0.0 (0.0-0.0, n = 1) | - | - | - | 0.0 (0.0-0.0, n = 1) | - |" in lines
     assert "**difference to chain**" in lines
-    assert lines[-1] == "chain: 1 questions failed and count as wrong."
+    assert lines[-1] == "chain: failed, and counted as wrong: 1."
     tables = [line for line in lines if line.startswith("|")]
     assert not any("held-out" in line for line in tables)
 
