@@ -112,7 +112,7 @@ class Bank:
         )
 
 
-def endless(bank: Bank, seed: int) -> Iterator[int]:
+def endless(bank: Bank, seed: str) -> Iterator[int]:
     """Numbers of footprints in random order, round after round, with those that have come meanwhile."""
     rng = random.Random(seed)  # noqa: S311
     while True:

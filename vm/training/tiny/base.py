@@ -20,7 +20,7 @@ from vm.scenes.vocabulary import ACTIONS, COLOURS, KINDS
 from vm.training.student import Student, TokenIds
 from vm.training.tiny.bank import Bank, endless
 from vm.training.tiny.lessons import Pupil, active_events, base_lesson
-from vm.training.tiny.loop import Optimizer, Schedule, train
+from vm.training.tiny.loop import Optimizer, Schedule, rank, train
 from vm.training.tiny.sizes import HIDDEN, base_config
 
 _COLOURS = list(COLOURS)
@@ -76,8 +76,8 @@ def train_base(
     bank_ = Bank(bank)
 
     def batches(step: int) -> Iterator[list[tuple[Any, Clip, Span]]]:
-        rng = random.Random(f"base {step}")  # noqa: S311
-        numbers = endless(bank_, step)
+        rng = random.Random(f"base {step} {rank()}")  # noqa: S311
+        numbers = endless(bank_, f"{step} {rank()}")
         while True:
             batch = []
             for _ in range(lessons_per_step):
@@ -100,7 +100,8 @@ def train_base(
         return sums
 
     train(learner, optimizer, schedule, batches, loss_of, folder)  # type: ignore[arg-type]
-    save_base(learner.model, base_config(special_ids(pupil)), tokenizer, folder / "base")
+    if rank() == 0:
+        save_base(learner.model, base_config(special_ids(pupil)), tokenizer, folder / "base")
 
 
 def special_ids(pupil: Pupil) -> dict[str, int]:

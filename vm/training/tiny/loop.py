@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+import torch.distributed as group
 from torch import Tensor, nn
 
 from vm.training.tiny.muon import Muon
@@ -102,11 +103,14 @@ def train(
         total = sum(parts.values(), torch.tensor(0.0))
         if total.requires_grad:
             total.backward()
+        _share_gradients(model)
         norm = optimizer.step(step)
         for name, part in parts.items():
             sums[name] = sums.get(name, 0.0) + float(part.detach())
         seen += 1
         last = step + 1 == schedule.steps
+        if not _is_first():
+            continue
         if (step + 1) % _LOG_EVERY == 0 or last:
             pace = (time.monotonic() - since) / seen
             line = {name: round(value / seen, 4) for name, value in sums.items()}
@@ -125,6 +129,26 @@ def train(
         if step + 1 == schedule.falls_from:
             # A longer run can go on from here.
             _save(model, optimizer, step + 1, folder / "steady.pt")
+
+
+def rank() -> int:
+    """Which of the processes that train together this is (torchrun), from 0."""
+    return group.get_rank() if group.is_initialized() else 0
+
+
+def _is_first() -> bool:
+    return rank() == 0
+
+
+def _share_gradients(model: nn.Module) -> None:
+    """Each process's mean becomes that of all."""
+    if not group.is_initialized():
+        return
+    gradients = [p.grad for p in model.parameters() if p.requires_grad and p.grad is not None]
+    flat = torch.cat([gradient.flatten() for gradient in gradients]) / group.get_world_size()
+    group.all_reduce(flat)
+    for gradient, shared in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+        gradient.copy_(shared.view_as(gradient))
 
 
 def _save(model: nn.Module, optimizer: Optimizer, step: int, path: Path) -> None:

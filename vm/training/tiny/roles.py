@@ -29,11 +29,13 @@ def planner_lesson(pupil: Pupil, footprint: Footprint, rng: random.Random) -> Le
     return _lesson(pupil, footprint, footprint.dense[[0, -1]], examples)
 
 
-def grounder_lesson(pupil: Pupil, footprint: Footprint, rng: random.Random) -> Lesson:
-    """Where each of the clip's queries is to be found."""
+def grounder_lesson(
+    pupil: Pupil, footprint: Footprint, rng: random.Random, most: int = _ASKED
+) -> Lesson:
+    """Where each of the clip's queries, `most` at the most, is to be found."""
     duration = footprint.clip.duration
     examples = []
-    for asked in _some(localised(footprint, rng), rng):
+    for asked in _some(localised(footprint, rng), rng, most):
         spans = [(span.start / duration, span.end / duration) for span in asked.spans]
         examples.append(pupil.example(_prompt("grounder", str(asked.query)), GROUNDED, spans=spans))
     return _lesson(pupil, footprint, footprint.ground, examples)
@@ -63,8 +65,8 @@ def verifier_lesson(
     return _lesson(pupil, footprint, features, examples, (first, last))
 
 
-def _some(asked: Sequence[SceneQuestion], rng: random.Random) -> list[SceneQuestion]:
-    return rng.sample(asked, min(_ASKED, len(asked)))
+def _some(asked: Sequence[SceneQuestion], rng: random.Random, most: int = _ASKED) -> list[SceneQuestion]:
+    return rng.sample(asked, min(most, len(asked)))
 
 
 def _prompt(role: str, text: str) -> str:

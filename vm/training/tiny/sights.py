@@ -67,3 +67,11 @@ def _sights(actor: Actor, time: float) -> Iterator[int]:
         yield _OPENING + round(actor.opening.at(time) * 2)
     if holder is not None:
         yield _HELD + ITEMS.index(actor.kind)
+
+
+def sight_weights() -> Tensor:
+    """(SIGHTS,) how much each label counts: what is seldom seen counts more."""
+    weights = torch.ones(SIGHTS)
+    weights[_CROUCH:_OPENING] = 4
+    weights[_OPENING:_PLACE] = 3
+    return weights

@@ -12,6 +12,8 @@ from vm.config import TOKEN_PIXELS
 VOCABULARY = 768  # rows of the embedding; the tokenizer needs about 700
 HIDDEN = 256
 VISION_WIDTH = 192
+DECODER_WIDTH = 128
+LORA_RANK = 64
 
 CHAT_TEMPLATE = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' }}"

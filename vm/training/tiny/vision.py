@@ -24,12 +24,14 @@ from vm.scenes.clip import Clip
 from vm.scenes.drawing import Painter
 from vm.scenes.vocabulary import SEEDS
 from vm.training.tiny.loop import Optimizer, Schedule, train
-from vm.training.tiny.sights import SIGHTS, cell_labels
+from vm.training.tiny.sights import SIGHTS, cell_labels, sight_weights
 from vm.training.tiny.sizes import HIDDEN, PIXELS, SPECIAL_TOKENS, base_config
 
 _PAIRS_PER_CLIP = 12
 _CLIPS_PER_BATCH = 4
 _GAPS = (0.5, 0.5, 0.5, 0.5, 0.75, 1.0, 1.0, 2.0, 4.0)  # seconds between two frames, as the roles sample
+_RARE = ("pick up", "put down", "meet", "open", "close")
+_RARE_SHARE = 0.6
 
 
 def shown(clip: Clip, numbers: Any, size: tuple[int, int]) -> Tensor:
@@ -81,12 +83,21 @@ def _pairs(clip: Clip, rng: random.Random) -> tuple[Tensor, Tensor]:
     numbers, labels = [], []
     for _ in range(_PAIRS_PER_CLIP):
         gap = rng.choice(_GAPS) * clip.frame_rate
-        first = rng.uniform(0, clip.frame_count - 1 - gap)
+        first = min(_moment(clip, rng) * clip.frame_rate, clip.frame_count - 1 - gap)
         pair = [round(first), round(first + gap)]
         numbers += pair
         seen = [cell_labels(clip, number / clip.frame_rate, rows, columns) for number in pair]
         labels.append(torch.maximum(*seen))
     return shown(clip, numbers, size), torch.stack(labels)
+
+
+def _moment(clip: Clip, rng: random.Random) -> float:
+    """Seconds; often within one of the doings that are seldom seen."""
+    rare = [event.span for event in clip.script.events if event.action in _RARE]
+    if rare and rng.random() < _RARE_SHARE:
+        span = rng.choice(rare)
+        return rng.uniform(span.start, span.end)
+    return rng.uniform(0, clip.duration)
 
 
 class Watcher(nn.Module):
@@ -112,12 +123,13 @@ def train_vision(folder: Path, steps: int, workers: int) -> None:
     """Train the tower from nothing, or go on; `folder` gets its state and log."""
     torch.manual_seed(0)
     watcher = Watcher(base_config({token: i for i, token in enumerate(SPECIAL_TOKENS)}))
-    schedule = Schedule(steps, matrix_rate=1.5e-3, other_rate=1.5e-3)
+    schedule = Schedule(steps, matrix_rate=1.5e-3, other_rate=1.5e-3, falling=0.4)
+    weights = sight_weights()
     optimizer = Optimizer(watcher, schedule, plain=("head",))
 
     def loss_of(batch: Any) -> dict[str, Tensor]:
         frames, labels = batch
-        lost = binary_cross_entropy_with_logits(watcher(frames), labels, reduction="none")
+        lost = binary_cross_entropy_with_logits(watcher(frames), labels, weights, reduction="none")
         return {"loss": lost.sum(-1).mean()}
 
     clips_per_step = _CLIPS_PER_BATCH
