@@ -6,17 +6,16 @@ import math
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
-from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
 
-import av
 import numpy as np
 
 from vm.scenes.drawing import Look, Painter, random_look
 from vm.scenes.script import Script, write_script
 from vm.scenes.vocabulary import SEEDS, Split
 from vm.scenes.wording import SceneQuestion, ask_about
+from vm.video.writing import write_video
 
 _SIZES = ((320, 240), (320, 240), (384, 216), (320, 180), (288, 288), (240, 320), (480, 360))
 _FRAME_RATES = (8, 10, 12, 15, 25)
@@ -84,40 +83,20 @@ class Clip:
         return self.painter.frame(number / self.frame_rate)
 
     def write(self, folder: Path) -> Path:
-        """Encode the clip into `folder`, unless it is there already; the file appears whole or not at all."""
+        """Encode the clip into `folder`, unless it is there; the file appears whole or not at all."""
         codec, suffix = self._plan[3]
-        path = (
-            folder
-            / f"scene-{self.seed}{'' if self.composition is None else '-' + str(int(self.composition))}.{suffix}"
-        )
+        kind = "" if self.composition is None else f"-{int(self.composition)}"
+        path = folder / f"scene-{self.seed}{kind}.{suffix}"
         if not path.exists():
-            partial = path.with_name(f".{path.name}.partial.{suffix}")
-            self._encode(partial, codec)
+            partial = path.with_name(f".{path.stem}.partial.{suffix}")
+            frames = (self.frame(number) for number in range(self.frame_count))
+            write_video(partial, frames, self.look.width, self.look.height, self.frame_rate, codec)
             partial.replace(path)
         return path
 
-    def _encode(self, path: Path, codec: str) -> None:
-        with av.open(path, "w") as container:
-            stream = container.add_stream(codec, rate=self.frame_rate)
-            stream.width, stream.height, stream.pix_fmt = self.look.width, self.look.height, "yuv420p"
-            stream.time_base = Fraction(1, self.frame_rate)
-            stream.options = _encoder_options(codec)
-            for number in range(self.frame_count):
-                frame = av.VideoFrame.from_ndarray(self.frame(number), format="rgb24")
-                frame.pts = number
-                container.mux(stream.encode(frame))
-            container.mux(stream.encode())
-
-
-def _encoder_options(codec: str) -> dict[str, str]:
-    if codec == "mpeg4":
-        return {"qscale": "4"}
-    quiet = {"x265-params": "log-level=none"} if codec == "libx265" else {}
-    return {"preset": "ultrafast", "crf": "24", **quiet}
-
 
 def clips(split: Split, count: int, composition: bool | None = None, start: int = 0) -> Iterator[Clip]:
-    """`count` clips of a split, from its seed number `start` on; the training split holds combinations out."""
+    """`count` clips of a split, from its seed number `start` on; training holds combinations out."""
     seeds = SEEDS[split]
     if split == "train":
         composition = False

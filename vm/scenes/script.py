@@ -112,7 +112,7 @@ def write_script(rng: random.Random, duration: float, aspect: float, composition
     """Make up a scene.
 
     Args:
-        composition: False never uses a combination that is held out, True uses one at least; None as it falls.
+        composition: False never uses a combination that is held out, True uses one at least.
     """
     while True:
         script = _try_script(rng, duration, aspect, composition)
@@ -159,7 +159,8 @@ class _Stage:
         door = Actor("door", _DOOR_SILL)
         door.place.add(0, self.rng.uniform(0.25, self.aspect - 0.25))
         time = self.rng.uniform(0.5, self.duration * 0.4)
-        for action, goal in (("open", 1.0), ("close", 0.0)):
+        doings: tuple[tuple[Action, float], ...] = (("open", 1.0), ("close", 0.0))
+        for action, goal in doings:
             end = time + self.seconds(2.8, 4.5)
             if end > self.duration - 0.3:
                 break

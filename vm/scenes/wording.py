@@ -1,4 +1,4 @@
-"""What can be asked of a scene: queries in many wordings, questions of the three plan modes, options, truth."""
+"""What can be asked of a scene: queries in many wordings, questions of three plan modes, options, truth."""
 
 from __future__ import annotations
 
@@ -273,7 +273,7 @@ def _thing_colour(script: Script, event: Event, rng: random.Random) -> SceneQues
     assert event.other is not None
     subject = name(event.actor, rng)
     noun = _noun(event.other.kind, rng)
-    clause, infinitive = clauses(event, subject, rng, thing=f"a {noun}")
+    clause, _ = clauses(event, subject, rng, thing=f"a {noun}")
     question = f"What colour is the {noun} that {clause.replace(f' a {noun}', '', 1)}?"
     return _detail(event, question, clause, _colour_options(script, event.other, rng), event.other.colour)
 

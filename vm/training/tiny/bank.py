@@ -1,4 +1,4 @@
-"""Clips as the frozen vision tower sees them, made once and kept on disk for everything that is learnt after it."""
+"""Clips as the frozen vision tower sees them, made once and kept for all that is learnt after it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The base from nothing: its language model learns to describe and to answer, over features of the frozen tower."""
+"""The base from nothing: its language model learns to describe and to answer what the frozen tower sees."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from vm.training.student import Student, TokenIds
 from vm.training.tiny.bank import Bank, endless
 from vm.training.tiny.lessons import Pupil, active_events, base_lesson
 from vm.training.tiny.loop import Optimizer, Schedule, rank, train
-from vm.training.tiny.sizes import HIDDEN, base_config
+from vm.training.tiny.sizes import HIDDEN, SPECIAL_TOKENS, base_config
 
 _COLOURS = list(COLOURS)
 _KIND_ACTIONS = 0
@@ -105,8 +105,6 @@ def train_base(
 
 
 def special_ids(pupil: Pupil) -> dict[str, int]:
-    from vm.training.tiny.sizes import SPECIAL_TOKENS
-
     return {text: pupil.chat.token_id(text) for text in SPECIAL_TOKENS}
 
 

@@ -1,4 +1,4 @@
-"""Footprints of clips to lessons: what the base and each role are asked about them, and what they should reply."""
+"""Footprints of clips to lessons: what the base is asked about them, and what it should reply."""
 
 from __future__ import annotations
 

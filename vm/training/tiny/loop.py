@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-import torch.distributed as group
+import torch.distributed as processes
 from torch import Tensor, nn
 
 from vm.training.tiny.muon import Muon
@@ -133,7 +133,7 @@ def train(
 
 def rank() -> int:
     """Which of the processes that train together this is (torchrun), from 0."""
-    return group.get_rank() if group.is_initialized() else 0
+    return processes.get_rank() if processes.is_initialized() else 0
 
 
 def _is_first() -> bool:
@@ -142,11 +142,11 @@ def _is_first() -> bool:
 
 def _share_gradients(model: nn.Module) -> None:
     """Each process's mean becomes that of all."""
-    if not group.is_initialized():
+    if not processes.is_initialized():
         return
     gradients = [p.grad for p in model.parameters() if p.requires_grad and p.grad is not None]
-    flat = torch.cat([gradient.flatten() for gradient in gradients]) / group.get_world_size()
-    group.all_reduce(flat)
+    flat = torch.cat([gradient.flatten() for gradient in gradients]) / processes.get_world_size()
+    processes.all_reduce(flat)
     for gradient, shared in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
         gradient.copy_(shared.view_as(gradient))
 

@@ -1,4 +1,4 @@
-"""Muon (Jordan et al., 2024) in float32: torch's own works in bfloat16, which processors without it are slow at."""
+"""Muon (Jordan et al., 2024) in float32: torch's works in bfloat16, which most processors are slow at."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ class Muon(torch.optim.Optimizer):
         for group in self.param_groups:
             for weight in group["params"]:
                 if weight.grad is not None:
-                    self._move(weight, group["lr"], group["momentum"], group["weight_decay"])
+                    self._move(weight, weight.grad, group["lr"], group["momentum"], group["weight_decay"])
 
-    def _move(self, weight: Tensor, rate: float, momentum: float, decay: float) -> None:
+    def _move(self, weight: Tensor, gradient: Tensor, rate: float, momentum: float, decay: float) -> None:
         state = self.state[weight]
         if not state:
             state["momentum"] = torch.zeros_like(weight)
-        kept = state["momentum"].lerp_(weight.grad, 1 - momentum)
-        update = orthogonal(weight.grad.lerp(kept, momentum))
+        kept = state["momentum"].lerp_(gradient, 1 - momentum)
+        update = orthogonal(gradient.lerp(kept, momentum))
         weight.mul_(1 - rate * decay)
         weight.add_(update, alpha=-rate * 0.2 * max(weight.shape) ** 0.5)
 

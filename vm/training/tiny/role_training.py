@@ -91,7 +91,7 @@ def _tokens(mind: VideoMind) -> TokenIds:
 
 @torch.no_grad()
 def find_candidates(folder: Path, base: Path, bank: Bank, count: int) -> None:
-    """Run the grounder over `count` clips of the bank; its five best spans per question go to `found.jsonl`."""
+    """Run the grounder over `count` clips of the bank; its five best spans go to `found.jsonl`."""
     mind = VideoMind.load(folder / "checkpoint", base, "cpu", "float32")
     student = lora_student(
         mind.cast.backbone, "grounder", _tokens(mind), LoraSettings(LORA_RANK, LORA_RANK, 0.0), "new"

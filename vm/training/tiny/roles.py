@@ -29,9 +29,7 @@ def planner_lesson(pupil: Pupil, footprint: Footprint, rng: random.Random) -> Le
     return _lesson(pupil, footprint, footprint.dense[[0, -1]], examples)
 
 
-def grounder_lesson(
-    pupil: Pupil, footprint: Footprint, rng: random.Random, most: int = _ASKED
-) -> Lesson:
+def grounder_lesson(pupil: Pupil, footprint: Footprint, rng: random.Random, most: int = _ASKED) -> Lesson:
     """Where each of the clip's queries, `most` at the most, is to be found."""
     duration = footprint.clip.duration
     examples = []

@@ -1,4 +1,4 @@
-"""Makes the tokenizer: byte-level pairs, so that every text can be read, of the few words this world needs."""
+"""Makes the tokenizer: byte pairs, so that every text can be read, of the few words this world needs."""
 
 from __future__ import annotations
 
@@ -29,4 +29,5 @@ def make_tokenizer(texts: Iterable[str], folder: Path) -> dict[str, int]:
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save(str(folder / "tokenizer.json"))
     (folder / "chat_template.json").write_text(json.dumps({"chat_template": CHAT_TEMPLATE}, indent=1) + "\n")
-    return {text: tokenizer.token_to_id(text) for text in SPECIAL_TOKENS}
+    vocabulary = tokenizer.get_vocab(with_added_tokens=True)
+    return {text: vocabulary[text] for text in SPECIAL_TOKENS}
