@@ -41,7 +41,7 @@ def test_only_held_out_combinations_stand_apart(place: Path) -> None:
 
 def test_clips_are_drawn_once(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = make(place)
-    monkeypatch.setattr(Clip, "_encode", lambda *given: pytest.fail("drawn again"))
+    monkeypatch.setattr(Clip, "frame", lambda *given: pytest.fail("drawn again"))
     assert make(place) == before
 
 
