@@ -1,9 +1,14 @@
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import torch
 
+from vm.cli import app
 from vm.mind import VideoMind
+from vm.terminal import run_app
 
 PARITY = Path(__file__).parents[1] / "parity"
 
@@ -29,3 +34,26 @@ def short_video() -> Path:
 @pytest.fixture(scope="session")
 def mind(miniature: Path) -> VideoMind:
     return VideoMind.load(miniature, device="cpu")
+
+
+class Ended(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Ended]:
+    """The library's command as its entry point runs it, but for the process."""
+    for name in ("CHECKPOINT", "BASE", "DEVICE", "DTYPE"):
+        monkeypatch.delenv(f"VIDEOMIND_{name}", raising=False)
+    monkeypatch.setenv("COLUMNS", "100")
+
+    def run(*arguments: object) -> Ended:
+        monkeypatch.setattr(sys, "argv", ["videomind", *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            run_app(app)
+        assert isinstance(end.value.code, int)
+        return Ended(end.value.code, *capsys.readouterr())
+
+    return run

@@ -7,43 +7,25 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import pytest
-
-from vm.cli import app
-from vm.terminal import run_app
 
 PARITY = Path(__file__).parents[2] / "parity"
 CHECKPOINT = PARITY / "checkpoint"
 VIDEOS = PARITY / "videos"
 
 
-class Ended(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Ended]
+Run = Callable[..., Any]
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
-    for name in ("CHECKPOINT", "BASE", "DEVICE", "DTYPE"):
-        monkeypatch.delenv(f"VIDEOMIND_{name}", raising=False)
+def run(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
     monkeypatch.setenv("COLUMNS", "120")
     monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: object) -> Ended:
-        monkeypatch.setattr(sys, "argv", ["videomind", "evaluate", *map(str, arguments)])
-        with pytest.raises(SystemExit) as end:
-            run_app(app)
-        assert isinstance(end.value.code, int)
-        return Ended(end.value.code, *capsys.readouterr())
-
-    return run
+    return partial(run, "evaluate")
 
 
 @pytest.fixture

@@ -11,25 +11,8 @@ from typing import Any
 
 import pytest
 
-from vm.cli import app
-from vm.terminal import run_app
-
-Run = Callable[..., tuple[int, str, str]]
+Run = Callable[..., Any]
 SMALL = ("--rank", 4, "--dropout", 0, "--log-every", 1, "--device", "cpu")
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """The command as its entry point runs it, but for the process: exit code, stdout, stderr."""
-    monkeypatch.setenv("COLUMNS", "100")
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["videomind", *map(str, arguments)])
-        with pytest.raises(SystemExit) as end:
-            run_app(app)
-        return (int(str(end.value.code)), *capsys.readouterr())
-
-    return run
 
 
 @pytest.fixture
