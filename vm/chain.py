@@ -11,10 +11,10 @@ from vm.config import ChainSettings
 from vm.errors import QuestionError
 from vm.footage import Footage
 from vm.moments import Candidate, Moment, Span, rank_moments, suppress
-from vm.result import Mode, Plan, Result, Step
+from vm.result import ROUTES, Mode, Plan, Result
 from vm.roles.answerer import MAX_OPTIONS, answer
 from vm.roles.grounder import fallback_candidates, ground
-from vm.roles.planner import default_steps, fold_query, plan
+from vm.roles.planner import default_steps, fixed_steps, fold_query, plan
 from vm.roles.verifier import verify
 from vm.subtitles import Cue
 from vm.text_file import is_unicode
@@ -44,8 +44,8 @@ class Request:
             raise QuestionError(f"question and options are longer than {MAX_QUESTION_CHARACTERS} characters")
         if not all(map(is_unicode, (self.question, *self.options))):
             raise QuestionError("question and options must be valid Unicode text")
-        if self.mode not in _FIXED_STEPS and self.mode != "auto":
-            raise QuestionError(f"unknown mode {self.mode!r}: choose auto, {', '.join(_FIXED_STEPS)}")
+        if self.mode not in ROUTES and self.mode != "auto":
+            raise QuestionError(f"unknown mode {self.mode!r}: choose auto, {', '.join(ROUTES)}")
         if self.options and not (
             2 <= len(self.options) <= MAX_OPTIONS and all(o.strip() for o in self.options)
         ):
@@ -100,17 +100,10 @@ def run_chain(
     )
 
 
-_FIXED_STEPS: dict[str, Callable[[str], tuple[Step, ...]]] = {
-    "ground-answer": default_steps,
-    "ground": lambda question: default_steps(question)[:-1],
-    "answer": lambda question: (Step("answerer"),),
-}
-
-
 def _agree_on_plan(cast: Cast, footage: Footage, request: Request, chain: ChainSettings) -> Plan:
     """The planner's plan, or the fixed one of a given mode; without a planner, ground and answer."""
     if request.mode != "auto":
-        return Plan(_FIXED_STEPS[request.mode](request.question))
+        return Plan(fixed_steps(request.mode, request.question))
     if not cast.has("planner"):
         return Plan(default_steps(request.question))
     if len(grounding_windows(footage.duration, chain)) == 1:  # the grounder will most likely look next

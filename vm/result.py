@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from vm.moments import Candidate, Moment, Span
 
-Mode = Literal["auto", "ground-answer", "ground", "answer"]
+Route = Literal["ground-answer", "ground", "answer"]
+Mode = Literal["auto", Route]
 Role = Literal["planner", "grounder", "verifier", "answerer"]
+ROUTES: tuple[Route, ...] = get_args(Route)
 
 
 @dataclass(frozen=True)

@@ -18,10 +18,10 @@ from vm.chain import Progress
 from vm.config import ChainSettings
 from vm.errors import CheckpointError, VideoMindError
 from vm.evaluation.journal import Journal
-from vm.evaluation.samples import ROUTES, Prediction, Sample, digest, route_of
+from vm.evaluation.samples import Prediction, Sample, digest, route_of
 from vm.mind import VideoMind, Watched
 from vm.moments import Span
-from vm.result import Mode, Result
+from vm.result import ROUTES, Mode, Result
 
 _GUESSED_SPANS = 5  # as many as are ever looked at
 

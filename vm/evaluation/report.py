@@ -14,7 +14,8 @@ import numpy as np
 
 from vm.evaluation.bootstrap import Estimate, estimates
 from vm.evaluation.metrics import FIGURES, Figure, Score, score
-from vm.evaluation.samples import ROUTES, Prediction, Sample
+from vm.evaluation.samples import Prediction, Sample
+from vm.result import ROUTES
 
 ALL = "all"
 DURATION_EDGES = (0, 15, 30, 60, 120, 300, 1800)  # seconds; after the last there is one bucket more

@@ -6,13 +6,10 @@ import hashlib
 import json
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from vm.moments import Span
-from vm.result import Plan
-
-Route = Literal["ground-answer", "ground", "answer"]
-ROUTES: tuple[Route, ...] = ("ground-answer", "ground", "answer")
+from vm.result import ROUTES, Plan, Route
 
 
 @dataclass(frozen=True)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
 import vm.scenes
 from vm.chain import Progress
 from vm.errors import EvaluationError
-from vm.evaluation.samples import ROUTES, Sample
+from vm.evaluation.samples import Sample
+from vm.model.checkpoint import digest
 from vm.scenes.clip import Clip, clips
 from vm.scenes.vocabulary import SEEDS, Split
 from vm.scenes.wording import SceneQuestion
@@ -50,10 +50,7 @@ def scene_samples(
 def world_version() -> str:
     """A digest of the code that draws and tells of scenes: clips drawn by other code have other truths."""
     sources = sorted(path for folder in vm.scenes.__path__ for path in Path(folder).glob("*.py"))
-    total = hashlib.sha256()
-    for path in sources:
-        total.update(path.read_bytes())
-    return total.hexdigest()[:8]
+    return digest(sources)[:8]
 
 
 def _samples(clip: Clip, video: Path) -> Iterator[Sample]:
@@ -71,7 +68,7 @@ def _sample(question: SceneQuestion, video: str, duration: float) -> Sample:
         spans=question.spans,
         options=question.options,
         answer=question.answer,
-        mode=next(route for route in ROUTES if route == question.mode),
+        mode=question.mode,
         groups=(HELD_OUT if question.held_out else question.topic,),
         apart=question.held_out,
     )

@@ -7,7 +7,7 @@ from typing import Any, get_args
 
 from vm.cast import Cast
 from vm.footage import Footage
-from vm.result import Plan, Role, Step
+from vm.result import Plan, Role, Route, Step
 
 # What a plan may be: ground and answer, ground only, answer only. The verifier may be left out: a
 # grounder is always followed by it.
@@ -33,6 +33,19 @@ def plan(cast: Cast, footage: Footage, question: str) -> Plan:
 def default_steps(query: str) -> tuple[Step, ...]:
     """Ground `query`, verify and answer."""
     return Step("grounder", query), Step("verifier"), Step("answerer")
+
+
+def fixed_steps(route: Route, query: str) -> tuple[Step, ...]:
+    """The steps of a plan that needs no planner."""
+    steps = default_steps(query)
+    return {"ground-answer": steps, "ground": steps[:-1], "answer": steps[-1:]}[route]
+
+
+def plan_text(route: Route, query: str) -> str:
+    """What a planner writes who chooses that route: what `parse_plan` reads."""
+    steps = fixed_steps(route, query)
+    written = [{"type": s.role} | ({} if s.query is None else {"value": s.query}) for s in steps]
+    return json.dumps(written, ensure_ascii=False)
 
 
 def parse_plan(text: str) -> tuple[Step, ...] | None:

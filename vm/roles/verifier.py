@@ -35,13 +35,24 @@ def verify(
 
 def zoomed_view(cast: Cast, footage: Footage, span: Span, chain: ChainSettings) -> View:
     """The candidate widened by half its length on both sides, with its own stretch marked."""
-    duration = footage.duration
-    inner = span.grown(chain.min_verified_seconds, duration)
-    outer = inner.widened(chain.widen_fraction, duration)
+    inner, outer = zoomed(span, footage.duration, chain)
     view = footage.view(cast.settings("verifier"), outer)
-    frames = view.token_grid[0]
-    marks = [round((end - outer.start) / (outer.length) * frames) for end in (inner.start, inner.end)]
-    return replace(view, marked=(min(marks[0], frames), min(marks[1], frames)))
+    return replace(view, marked=marks(inner, outer, view.token_grid[0]))
+
+
+def zoomed(span: Span, duration: float, chain: ChainSettings) -> tuple[Span, Span]:
+    """The stretch that is marked, and the wider one that is shown, in seconds."""
+    inner = span.grown(chain.min_verified_seconds, duration)
+    return inner, inner.widened(chain.widen_fraction, duration)
+
+
+def marks(inner: Span, outer: Span, frames: int) -> tuple[int, int]:
+    """Where the markers stand among the temporal patches of what is shown."""
+    first, last = (
+        min(max(round((end - outer.start) / outer.length * frames), 0), frames)
+        for end in (inner.start, inner.end)
+    )
+    return first, last
 
 
 def _scored(candidate: Candidate, p_yes: float, p_no: float) -> Candidate:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from vm.moments import Span
-from vm.result import Mode
+from vm.result import Route
 from vm.scenes.drawing import Look
 from vm.scenes.script import Actor, Event, Script, is_held_out
 from vm.scenes.vocabulary import COLOURS, ITEMS, KINDS, MOBILE, PLACES, Kind
@@ -101,18 +101,13 @@ class SceneQuestion:
     """
 
     question: str
-    mode: Mode
+    mode: Route
     topic: str
     query: str | None = None
     spans: tuple[Span, ...] = ()
     options: tuple[str, ...] = ()
     answer: str | None = None
     held_out: bool = False
-
-    @property
-    def action(self) -> str | None:
-        """The action localised, if one is."""
-        return self.topic if self.query else None
 
 
 def name(actor: Actor, rng: random.Random) -> str:
@@ -146,16 +141,12 @@ def when_questions(script: Script, rng: random.Random) -> Iterator[SceneQuestion
     """Where something happens: each event that words can single out, in one wording."""
     for event in script.events:
         subject = name(event.actor, rng)
-        if event.asked and _alone(script, event, same_actor):
-            pass
-        elif event.asked and _alone(script, event, _same_side):
-            yield _when(event, subject, rng, needs_side=True)
+        alone = _alone(script, event, _same_actor)
+        if not event.asked or not (alone or _alone(script, event, _same_side)):
             continue
-        else:
-            continue
-        if rng.random() < 0.25 and _alone(script, event, _same_kind):
+        if alone and rng.random() < 0.25 and _alone(script, event, _same_kind):
             subject = f"a {_noun(event.actor.kind, rng)}"
-        yield _when(event, subject, rng)
+        yield _when(event, subject, rng, needs_side=not alone)
 
 
 def _when(event: Event, subject: str, rng: random.Random, needs_side: bool = False) -> SceneQuestion:
@@ -181,20 +172,20 @@ def _thing(other: Actor, rng: random.Random) -> str:
     return rng.choice((f"the {other.colour} {noun}", f"the {noun}", f"a {noun}", "something"))
 
 
-def same_actor(event: Event, other: Event) -> bool:
+def _same_actor(event: Event, other: Event) -> bool:
     return event.action == other.action and event.actor is other.actor
 
 
 def _same_side(event: Event, other: Event) -> bool:
-    return event.side is not None and same_actor(event, other) and event.side == other.side
+    return event.side is not None and _same_actor(event, other) and event.side == other.side
 
 
 def _same_kind(event: Event, other: Event) -> bool:
     return event.action == other.action and event.actor.kind == other.actor.kind
 
 
-def _alone(script: Script, event: Event, alike: object) -> bool:
-    return sum(alike(event, other) for other in script.events) == 1  # type: ignore[operator]
+def _alone(script: Script, event: Event, alike: Callable[[Event, Event], bool]) -> bool:
+    return sum(alike(event, other) for other in script.events) == 1
 
 
 def detail_questions(script: Script, rng: random.Random) -> Iterator[SceneQuestion]:
@@ -204,7 +195,7 @@ def detail_questions(script: Script, rng: random.Random) -> Iterator[SceneQuesti
             continue
         if _alone(script, event, _same_kind) and event.action != "meet":
             yield _which_colour(script, event, rng)
-        if not _alone(script, event, same_actor):
+        if not _alone(script, event, _same_actor):
             continue
         if event.side:
             yield _which_side(event, rng)

@@ -5,7 +5,6 @@ Prompts are made as the roles make them, so that what is learnt is what will be 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,17 +14,12 @@ from vm.cast import Cast
 from vm.moments import Span
 from vm.prompts import ChatPrompt
 from vm.roles.answerer import with_options
-from vm.roles.planner import fold_query
+from vm.roles.planner import fold_query, plan_text
 from vm.training.lessons import Example
 from vm.training.rows import Row
 
 # As published; the token must not stand first, or the grounder does not look for it.
 _GROUNDER_REPLY = "The relevant moment happens in {}."
-_STEPS = {
-    "ground-answer": ("grounder", "verifier", "answerer"),
-    "ground": ("grounder", "verifier"),
-    "answer": ("answerer",),
-}
 
 
 @dataclass(frozen=True)
@@ -79,9 +73,9 @@ def _asked(cast: Cast, role: str, row: Row) -> tuple[ChatPrompt, Sequence[int]]:
     """The prompt and the reply, without what ends it."""
     encode = cast.chat.encode
     if role == "planner":
-        return cast.prompt(role, row.text), encode(
-            cast.chat.plain(plan_text(row.plan or "", row.query or ""))
-        )
+        assert row.plan is not None
+        plan = plan_text(row.plan, row.query or "")
+        return cast.prompt(role, row.text), encode(cast.chat.plain(plan))
     if role == "grounder":
         reply = encode(_GROUNDER_REPLY.format(cast.book.reg))
         return cast.prompt(role, fold_query(row.text)), reply
@@ -92,12 +86,6 @@ def _asked(cast: Cast, role: str, row: Row) -> tuple[ChatPrompt, Sequence[int]]:
         prompt = cast.prompt(role, with_options(row.text, row.options), reply="(")
         return prompt, (cast.chat.token_id(letter), *encode(")"))
     return cast.prompt(role, row.text), encode(cast.chat.plain(row.answer or ""))
-
-
-def plan_text(plan: str, query: str) -> str:
-    """What the planner writes: the roles in order, the grounder with its query."""
-    steps = [{"type": role} | ({"value": query} if role == "grounder" else {}) for role in _STEPS[plan]]
-    return json.dumps(steps, ensure_ascii=False)
 
 
 def _turn_end(cast: Cast, prompt: ChatPrompt) -> int:

@@ -20,11 +20,11 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from vm.errors import TrainingDataError
 from vm.moments import Span
-from vm.result import Mode
+from vm.result import ROUTES, Route
 from vm.roles.answerer import MAX_OPTIONS
 from vm.roles.planner import fold_query
 from vm.text_file import is_unicode
@@ -33,7 +33,6 @@ _MAX_LINE_BYTES = 2**20
 _MOST_SECONDS = 1e9
 _TOLD_ROWS = 20
 BadRows = Literal["skip", "fail"]
-PLANS = tuple(mode for mode in get_args(Mode) if mode != "auto")
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,7 @@ class Row:
     line: int
     video: Path
     text: str
-    plan: str | None = None
+    plan: Route | None = None
     query: str | None = None
     spans: tuple[Span, ...] = ()
     candidate: Span | None = None
@@ -127,8 +126,8 @@ def _row(number: int, line: bytes, role: str, folder: Path) -> Row:
 
 def _planner_parts(content: Mapping[str, Any], duration: float | None) -> dict[str, Any]:
     plan = content.get("plan")
-    if plan not in PLANS:
-        raise ValueError(f"plan must be {', '.join(PLANS[:-1])} or {PLANS[-1]}, not {plan!r}")
+    if plan not in ROUTES:
+        raise ValueError(f"plan must be {', '.join(ROUTES[:-1])} or {ROUTES[-1]}, not {plan!r}")
     question = _text(content, "question")
     query = _text(content, "query") if "query" in content else question
     if not fold_query(query):

@@ -21,7 +21,7 @@ from vm.errors import CheckpointError, MissingRole, TrainingDataError, TrainingE
 from vm.mind import VideoMind, Watched
 from vm.training.rows import Row
 
-_POSITIVE_IOU = 0.5
+POSITIVE_IOU = 0.5
 
 Labelled = dict[str, Any]
 
@@ -123,7 +123,7 @@ def _label(watched: Watched, row: Row, folder: Path, chain: ChainSettings) -> li
             "video": video,
             "query": row.text,
             "candidate": [round(candidate.span.start, 3), round(candidate.span.end, 3)],
-            "label": "Yes" if iou >= _POSITIVE_IOU else "No",
+            "label": "Yes" if iou >= POSITIVE_IOU else "No",
             "iou": round(iou, 4),
         }
         for candidate in candidates

@@ -5,7 +5,7 @@ import pytest
 from vm.roles.planner import parse_plan
 from vm.scenes.clip import clips
 from vm.scenes.wording import detail_questions, overall_questions, when_questions
-from vm.training.tiny.wording import plan_text
+from vm.training.tiny.wording import plan_for
 
 SOME = list(clips("validation", 120))
 
@@ -52,7 +52,7 @@ def test_plans_are_what_the_planner_may_write() -> None:
     roles["ground-answer"] = [*roles["ground"], *roles["answer"]]
     for clip in SOME[:40]:
         for asked in _all(clip):
-            steps = parse_plan(plan_text(asked))
+            steps = parse_plan(plan_for(asked))
             assert steps is not None
             assert [step.role for step in steps] == roles[asked.mode]
             assert steps[0].query == asked.query

@@ -4,10 +4,11 @@ import pytest
 
 from vm.mind import VideoMind
 from vm.moments import Span
+from vm.result import ROUTES, Route
 from vm.roles.answerer import with_options
-from vm.roles.planner import parse_plan
-from vm.training.assignments import Assignment, assign, plan_text
-from vm.training.rows import PLANS, Row
+from vm.roles.planner import parse_plan, plan_text
+from vm.training.assignments import Assignment, assign
+from vm.training.rows import Row
 
 VIDEO, OTHER = Path("a.mp4"), Path("b.mp4")
 SEGMENT = Span(1, 2)
@@ -57,8 +58,8 @@ def test_replies_hold_no_control_tokens_of_others(mind: VideoMind) -> None:
     assert "<|video_pad|>" not in reply
 
 
-@pytest.mark.parametrize("plan", PLANS)
-def test_plans_are_such_as_the_chain_understands(plan: str) -> None:
+@pytest.mark.parametrize("plan", ROUTES)
+def test_plans_are_such_as_the_chain_understands(plan: Route) -> None:
     steps = parse_plan(plan_text(plan, "a man"))
     assert steps is not None
     assert ("grounder" in [step.role for step in steps]) == plan.startswith("ground")

@@ -21,7 +21,7 @@ from vm.training.start import LoraSettings, lora_student
 from vm.training.student import Student, TokenIds
 from vm.training.tiny.bank import Bank
 from vm.training.tiny.lessons import Pupil
-from vm.training.tiny.roles import grounder_lesson, localised, planner_lesson, verifier_lesson
+from vm.training.tiny.roles import grounder_lesson, localised, planner_lesson, some, verifier_lesson
 from vm.training.tiny.sizes import DECODER_WIDTH, LORA_RANK, ROLES
 from vm.training.trainer import StudentTrainer, TrainSettings
 from vm.training.watching import JsonLines, ShownProgress
@@ -51,8 +51,9 @@ class RoleLessons(Dataset[Lesson]):
         if self._role == "verifier":
             return self._verify(rng)
         footprint = self._bank.load(self._numbers[index % len(self._numbers)])
-        make = planner_lesson if self._role == "planner" else grounder_lesson
-        return make(self._pupil, footprint, rng)
+        if self._role == "planner":
+            return planner_lesson(self._pupil, footprint, rng)
+        return grounder_lesson(self._pupil, footprint, some(localised(footprint, rng), rng))
 
     def _verify(self, rng: random.Random) -> Lesson:
         number, asked, spans = rng.choice(self._found)
@@ -110,19 +111,14 @@ def _found(
     student: Student, pupil: Pupil, bank: Bank, number: int
 ) -> Iterator[tuple[SceneQuestion, list[Span]]]:
     footprint = bank.load(number)
-    rng = random.Random(f"grounder found {number}")  # noqa: S311
     asked = localised(footprint, random.Random(f"grounder found {number}"))  # noqa: S311
-    lesson = grounder_lesson(pupil, footprint, rng, len(asked))
-    reading = student.read(lesson)
+    reading = student.read(grounder_lesson(pupil, footprint, asked))
     duration = footprint.clip.duration
     assert student.decoder is not None
-    for example, state in zip(lesson.examples, reading.reg_states, strict=True):
+    for question, state in zip(asked, reading.reg_states, strict=True):
         assert state is not None
         output = student.decoder(reading.frame_states, state[None])
         spans, _ = best_spans(output, _NMS_IOU, _CANDIDATES)
-        question = next(
-            q for q in asked if example.spans == ((q.spans[0].start / duration, q.spans[0].end / duration),)
-        )
         yield question, [Span.clamped(a * duration, b * duration, duration) for a, b in spans.tolist()]
 
 

@@ -9,33 +9,34 @@ from torch import Tensor
 
 from vm.config import ChainSettings
 from vm.moments import Span
+from vm.roles.verifier import marks, zoomed
 from vm.scenes.wording import SceneQuestion, detail_questions, when_questions
 from vm.training.lessons import Example, Lesson
 from vm.training.tiny.bank import Footprint
 from vm.training.tiny.lessons import Pupil, cut
 from vm.training.tiny.sizes import ROLES
-from vm.training.tiny.wording import all_questions, plan_text
+from vm.training.tiny.wording import all_questions, plan_for
+from vm.training.verifier_data import POSITIVE_IOU
 
 _ASKED = 12  # questions behind one view
 GROUNDED = "At<|reg|>"
-_AGREED = 0.5  # IoU from which a candidate is right
 _CHAIN = ChainSettings()
 
 
 def planner_lesson(pupil: Pupil, footprint: Footprint, rng: random.Random) -> Lesson:
     """Plans for whatever may be asked; the frames tell little."""
-    asked = _some(all_questions(footprint.clip, rng), rng)
-    examples = [pupil.example(_prompt("planner", q.question), plan_text(q)) for q in asked]
+    asked = some(all_questions(footprint.clip, rng), rng)
+    examples = [pupil.example(_prompt("planner", q.question), plan_for(q)) for q in asked]
     return _lesson(pupil, footprint, footprint.dense[[0, -1]], examples)
 
 
-def grounder_lesson(pupil: Pupil, footprint: Footprint, rng: random.Random, most: int = _ASKED) -> Lesson:
-    """Where each of the clip's queries, `most` at the most, is to be found."""
+def grounder_lesson(pupil: Pupil, footprint: Footprint, asked: Sequence[SceneQuestion]) -> Lesson:
+    """Where each question's query is to be found."""
     duration = footprint.clip.duration
     examples = []
-    for asked in _some(localised(footprint, rng), rng, most):
-        spans = [(span.start / duration, span.end / duration) for span in asked.spans]
-        examples.append(pupil.example(_prompt("grounder", str(asked.query)), GROUNDED, spans=spans))
+    for question in asked:
+        spans = [(span.start / duration, span.end / duration) for span in question.spans]
+        examples.append(pupil.example(_prompt("grounder", str(question.query)), GROUNDED, spans=spans))
     return _lesson(pupil, footprint, footprint.ground, examples)
 
 
@@ -48,23 +49,21 @@ def verifier_lesson(
     pupil: Pupil, footprint: Footprint, candidate: Span, asked: Sequence[SceneQuestion]
 ) -> Lesson:
     """Whether a candidate (seconds) is the moment of each of several questions."""
-    duration = footprint.clip.duration
-    inner = candidate.grown(_CHAIN.min_verified_seconds, duration)
-    features, outer = cut(footprint, inner.widened(_CHAIN.widen_fraction, duration))
-    marks = [round((end - outer.start) / outer.length * len(features)) for end in (inner.start, inner.end)]
-    first, last = (min(max(mark, 0), len(features)) for mark in marks)
+    inner, wider = zoomed(candidate, footprint.clip.duration, _CHAIN)
+    features, outer = cut(footprint, wider)
     examples = [
         pupil.example(
             _prompt("verifier", question.question),
-            "Yes" if candidate.iou(question.spans[0]) >= _AGREED else "No",
+            "Yes" if candidate.iou(question.spans[0]) >= POSITIVE_IOU else "No",
         )
         for question in asked
     ]
-    return _lesson(pupil, footprint, features, examples, (first, last))
+    return _lesson(pupil, footprint, features, examples, marks(inner, outer, len(features)))
 
 
-def _some(asked: Sequence[SceneQuestion], rng: random.Random, most: int = _ASKED) -> list[SceneQuestion]:
-    return rng.sample(asked, min(most, len(asked)))
+def some(asked: Sequence[SceneQuestion], rng: random.Random) -> list[SceneQuestion]:
+    """As many as are packed behind one view, in random order."""
+    return rng.sample(asked, min(_ASKED, len(asked)))
 
 
 def _prompt(role: str, text: str) -> str:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Iterator
+from string import ascii_uppercase
 
 from vm.roles.answerer import with_options
+from vm.roles.planner import plan_text
 from vm.scenes.clip import Clip
 from vm.scenes.wording import (
     SceneQuestion,
@@ -20,11 +21,9 @@ DESCRIBE = ("Describe what happens.", "What happens here?", "Tell what happens."
 NOTHING = "nothing happens"
 
 
-def plan_text(asked: SceneQuestion) -> str:
-    """The plan that a question calls for, in the published form."""
-    ground = [{"type": "grounder", "value": asked.query}, {"type": "verifier"}] if asked.query else []
-    reply = [{"type": "answerer"}] if asked.mode != "ground" else []
-    return json.dumps(ground + reply)
+def plan_for(asked: SceneQuestion) -> str:
+    """The plan that a question calls for."""
+    return plan_text(asked.mode, asked.query or "")
 
 
 def letter_prompt(asked: SceneQuestion) -> str:
@@ -33,7 +32,7 @@ def letter_prompt(asked: SceneQuestion) -> str:
 
 def letter(asked: SceneQuestion) -> str:
     assert asked.answer is not None
-    return "ABCDEFGH"[asked.options.index(asked.answer)]
+    return ascii_uppercase[asked.options.index(asked.answer)]
 
 
 def all_questions(clip: Clip, rng: random.Random) -> list[SceneQuestion]:
@@ -52,7 +51,7 @@ def corpus(clips: Iterator[Clip]) -> Iterator[str]:
         yield from DESCRIBE
         yield from (f"{tell(event, rng)}. {NOTHING}." for event in clip.script.events)
         for asked in all_questions(clip, rng):
-            yield from (asked.question, plan_text(asked), "Yes", "No")
+            yield from (asked.question, plan_for(asked), "Yes", "No")
             if asked.options:
                 yield letter_prompt(asked)
                 yield str(asked.answer)
