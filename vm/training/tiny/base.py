@@ -22,6 +22,7 @@ from vm.training.tiny.bank import Bank, endless
 from vm.training.tiny.lessons import Pupil, active_events, base_lesson
 from vm.training.tiny.loop import Optimizer, Schedule, rank, train
 from vm.training.tiny.sizes import HIDDEN, SPECIAL_TOKENS, base_config
+from vm.training.tiny.vision import trained_tower
 
 _COLOURS = list(COLOURS)
 _KIND_ACTIONS = 0
@@ -68,9 +69,9 @@ def train_base(
     """Train the language model over the bank, or go on; `folder` gets its state and log."""
     pupil = Pupil.load(tokenizer)
     torch.manual_seed(0)
-    learner = Learner(base_config(special_ids(pupil)))
-    load_tower(learner.model, vision)
-    learner.model.model.visual.requires_grad_(False)
+    config = base_config(special_ids(pupil))
+    learner = Learner(config)
+    learner.model.model.visual = trained_tower(vision, config)
     schedule = Schedule(steps, falling=0.35)
     optimizer = Optimizer(learner, schedule, plain=("embed_tokens", "doings"))
     bank_ = Bank(bank)
@@ -101,18 +102,11 @@ def train_base(
 
     train(learner, optimizer, schedule, batches, loss_of, folder)  # type: ignore[arg-type]
     if rank() == 0:
-        save_base(learner.model, base_config(special_ids(pupil)), tokenizer, folder / "base")
+        save_base(learner.model, config, tokenizer, folder / "base")
 
 
 def special_ids(pupil: Pupil) -> dict[str, int]:
     return {text: pupil.chat.token_id(text) for text in SPECIAL_TOKENS}
-
-
-def load_tower(model: Any, vision: Path) -> None:
-    """Put a trained vision tower in its place."""
-    state = torch.load(vision / "state.pt", weights_only=True)["model"]
-    tower = {name.removeprefix("tower."): w for name, w in state.items() if name.startswith("tower.")}
-    model.model.visual.load_state_dict(tower)
 
 
 def save_base(model: Any, config: dict[str, Any], tokenizer: Path, folder: Path) -> None:

@@ -22,7 +22,7 @@ from vm.training.tiny.lessons import Pupil
 from vm.training.tiny.role_training import find_candidates, train_tiny_role
 from vm.training.tiny.sizes import base_config
 from vm.training.tiny.tokenizer import make_tokenizer
-from vm.training.tiny.vision import Watcher, train_vision
+from vm.training.tiny.vision import train_vision, trained_tower
 from vm.training.tiny.wording import corpus
 from vm.training.trainer import TrainSettings
 
@@ -72,9 +72,8 @@ def bank(
 
 def _fill(folder: Path, numbers: range) -> None:
     torch.set_num_threads(1)
-    watcher = Watcher(base_config(special_ids(Pupil.load(folder / "tokenizer"))))
-    watcher.load_state_dict(torch.load(folder / "vision" / "state.pt", weights_only=True)["model"])
-    Bank(folder / "bank").fill(watcher.tower.requires_grad_(False), numbers)
+    config = base_config(special_ids(Pupil.load(folder / "tokenizer")))
+    Bank(folder / "bank").fill(trained_tower(folder / "vision", config), numbers)
 
 
 @app.command()

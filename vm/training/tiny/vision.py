@@ -119,6 +119,13 @@ def batches(first: int, workers: int) -> Iterator[tuple[Tensor, Tensor]]:
     return iter(DataLoader(Sightings(first), batch_size=None, num_workers=workers, prefetch_factor=4))
 
 
+def trained_tower(folder: Path, config: dict[str, Any]) -> nn.Module:
+    """The tower as `train_vision` left it in `folder`."""
+    watcher = Watcher(config)
+    watcher.load_state_dict(torch.load(folder / "state.pt", weights_only=True)["model"])
+    return watcher.tower.requires_grad_(False)
+
+
 def train_vision(folder: Path, steps: int, workers: int) -> None:
     """Train the tower from nothing, or go on; `folder` gets its state and log."""
     torch.manual_seed(0)
