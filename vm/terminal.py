@@ -19,10 +19,10 @@ from vm.render import plain
 PROGRAM = "videomind"
 
 
-def run_app(application: typer.Typer) -> NoReturn:
+def run_app(application: typer.Typer, name: str = PROGRAM) -> NoReturn:
     """Run a command line to its exit code; every error raised on purpose is one line on stderr."""
     try:
-        application(prog_name=PROGRAM)
+        application(prog_name=name)
     except VideoMindError as error:
         complain(error)
         sys.exit(exit_code(error))

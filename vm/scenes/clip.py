@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -88,10 +89,13 @@ class Clip:
         kind = "" if self.composition is None else f"-{int(self.composition)}"
         path = folder / f"scene-{self.seed}{kind}.{suffix}"
         if not path.exists():
-            partial = path.with_name(f".{path.stem}.partial.{suffix}")
+            partial = path.with_name(f".{path.stem}.{os.getpid()}.{suffix}")
             frames = (self.frame(number) for number in range(self.frame_count))
-            write_video(partial, frames, self.look.width, self.look.height, self.frame_rate, codec)
-            partial.replace(path)
+            try:
+                write_video(partial, frames, self.look.width, self.look.height, self.frame_rate, codec)
+                partial.replace(path)
+            finally:
+                partial.unlink(missing_ok=True)
         return path
 
 

@@ -58,3 +58,14 @@ def test_a_clip_that_is_there_is_not_written_again(tmp_path) -> None:
 
     assert clip.write(tmp_path).read_bytes() == b"kept"
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
+
+
+def test_an_interrupted_clip_leaves_nothing(tmp_path, monkeypatch) -> None:
+    def interrupted(clip: Clip, number: int) -> np.ndarray:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Clip, "frame", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        Clip(SEEDS["test"][0], None, 10.0).write(tmp_path)
+
+    assert list(tmp_path.iterdir()) == []

@@ -87,13 +87,13 @@ class Bank:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
 
     def path(self, number: int) -> Path:
         return self._folder / f"{number:06d}.safetensors"
 
     def fill(self, tower: torch.nn.Module, numbers: range) -> None:
         """Make what is missing."""
+        self._folder.mkdir(parents=True, exist_ok=True)
         for number in numbers:
             path = self.path(number)
             if not path.exists():

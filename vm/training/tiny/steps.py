@@ -10,11 +10,12 @@ import os
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import torch
 import typer
 
+from vm.errors import TrainingError
 from vm.scenes.clip import clips
 from vm.training.tiny.bank import Bank
 from vm.training.tiny.base import special_ids, train_base
@@ -58,6 +59,7 @@ def bank(
     processes: Processes = 2,
 ) -> None:
     """Draw clips, and keep what the tower makes of them."""
+    _after(folder, "tokenizer", "vision")
     workers = [
         get_context("spawn").Process(target=_fill, args=(folder, range(first + i, first + clips, processes)))
         for i in range(processes)
@@ -79,6 +81,7 @@ def _fill(folder: Path, numbers: range) -> None:
 @app.command()
 def base(folder: Folder = _FOLDER, steps: Steps = 3000) -> None:
     """Train the base's language model."""
+    _after(folder, "tokenizer", "vision", "bank")
     torch.set_num_threads(1)
     if "WORLD_SIZE" in os.environ:
         torch.distributed.init_process_group("gloo")
@@ -95,7 +98,8 @@ class _Course:
     accumulation: int
 
 
-_COURSES = {
+Name = Literal["planner", "grounder", "verifier"]
+_COURSES: dict[Name, _Course] = {
     "planner": _Course(300, 2e-3, 2e-3, 4),
     "grounder": _Course(1500, 1.5e-3, 1e-3, 8),
     "verifier": _Course(1000, 1.5e-3, 1e-3, 8),
@@ -104,11 +108,12 @@ _COURSES = {
 
 @app.command()
 def role(
-    name: Annotated[str, typer.Argument(help="planner, grounder or verifier, in this order.")],
+    name: Annotated[Name, typer.Argument(help="The verifier after the grounder.")],
     folder: Folder = _FOLDER,
     steps: Annotated[int | None, typer.Option(help="Optimiser steps in all.")] = None,
 ) -> None:
     """Train a role of the checkpoint. The verifier learns from what the grounder finds."""
+    _after(folder, "bank", "base", *(["role grounder"] if name == "verifier" else []))
     torch.set_num_threads(1)
     base, bank = folder / "base" / "base", Bank(folder / "bank")
     if name == "verifier" and not (folder / "found.jsonl").exists():
@@ -122,3 +127,20 @@ def role(
         save_every=100,
     )
     train_tiny_role(name, folder, base, bank, settings)
+
+
+# What each step leaves behind when it has something to go on with.
+_RESULTS = {
+    "tokenizer": "tokenizer/chat_template.json",
+    "vision": "vision/state.pt",
+    "bank": "bank/*.safetensors",
+    "base": "base/base/model.safetensors",
+    "role grounder": "checkpoint/grounder/adapter_model.safetensors",
+}
+
+
+def _after(folder: Path, *steps: str) -> None:
+    """Raises: TrainingError naming the step that has to come before."""
+    for step in steps:
+        if not any(folder.glob(_RESULTS[step])):
+            raise TrainingError(f"{folder} has no result of {step!r}: run that step first")
