@@ -19,7 +19,7 @@ from vm.scenes.clip import Clip
 from vm.scenes.vocabulary import ACTIONS, COLOURS, KINDS
 from vm.training.student import Student, TokenIds
 from vm.training.tiny.bank import Bank, endless
-from vm.training.tiny.lessons import Pupil, active_events, base_lesson
+from vm.training.tiny.base_lessons import Pupil, active_events, base_lesson
 from vm.training.tiny.loop import Optimizer, Schedule, rank, train
 from vm.training.tiny.sizes import HIDDEN, SPECIAL_TOKENS, base_config
 from vm.training.tiny.vision import trained_tower

@@ -20,8 +20,8 @@ from vm.training.save import begin_checkpoint, save_role
 from vm.training.start import LoraSettings, lora_student
 from vm.training.student import Student, TokenIds
 from vm.training.tiny.bank import Bank
-from vm.training.tiny.lessons import Pupil
-from vm.training.tiny.roles import grounder_lesson, localised, planner_lesson, some, verifier_lesson
+from vm.training.tiny.base_lessons import Pupil
+from vm.training.tiny.role_lessons import grounder_lesson, localised, planner_lesson, some, verifier_lesson
 from vm.training.tiny.sizes import DECODER_WIDTH, LORA_RANK, ROLES
 from vm.training.trainer import StudentTrainer, TrainSettings
 from vm.training.watching import JsonLines, ShownProgress

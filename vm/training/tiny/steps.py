@@ -19,7 +19,7 @@ from vm.errors import TrainingError
 from vm.scenes.clip import clips
 from vm.training.tiny.bank import Bank
 from vm.training.tiny.base import special_ids, train_base
-from vm.training.tiny.lessons import Pupil
+from vm.training.tiny.base_lessons import Pupil
 from vm.training.tiny.role_training import find_candidates, train_tiny_role
 from vm.training.tiny.sizes import base_config
 from vm.training.tiny.tokenizer import make_tokenizer

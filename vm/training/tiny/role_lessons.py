@@ -13,7 +13,7 @@ from vm.roles.verifier import marks, zoomed
 from vm.scenes.wording import SceneQuestion, detail_questions, when_questions
 from vm.training.lessons import Example, Lesson
 from vm.training.tiny.bank import Footprint
-from vm.training.tiny.lessons import Pupil, cut
+from vm.training.tiny.base_lessons import Pupil, cut
 from vm.training.tiny.sizes import ROLES
 from vm.training.tiny.wording import all_questions, plan_for
 from vm.training.verifier_data import POSITIVE_IOU
