@@ -81,7 +81,7 @@ def run_chain(
     reply = None
     if agreed.answers:
         progress("answerer", 0.9)
-        segment = _segment(moments, footage.duration, chain)
+        segment = _segment(moments, footage.duration, _least_shown(cast, chain))
         reply = answer(cast, footage, request.question, segment, request.options, request.subtitles)
     progress("done", 1.0)
     return Result(
@@ -141,11 +141,17 @@ def grounding_windows(duration: float, chain: ChainSettings) -> list[Span]:
     return [Span(start, min(start + chain.window, duration)) for start in starts]
 
 
-def _segment(moments: Sequence[Moment], duration: float, chain: ChainSettings) -> Span:
+def _least_shown(cast: Cast, chain: ChainSettings) -> float:
+    """The least seconds the answerer is shown: as asked for, or else as the checkpoint has it."""
+    least = chain.min_answer_seconds
+    return cast.settings("answerer").min_seconds if least is None else least
+
+
+def _segment(moments: Sequence[Moment], duration: float, least: float) -> Span:
     """What the answerer is shown: the best moment and what surrounds it, or the whole video."""
     if not moments:
         return Span(0.0, duration)
-    return moments[0].span.grown(chain.min_answer_seconds, duration)
+    return moments[0].span.grown(least, duration)
 
 
 def _warnings(footage: Footage, candidates: Sequence[Candidate]) -> tuple[str, ...]:

@@ -87,8 +87,11 @@ def ask(
         str, typer.Option(metavar="S", help="Seconds of a long video grounded in one pass, or none.")
     ] = f"{ChainSettings().window:g}",
     min_answer_seconds: Annotated[
-        str, typer.Option(metavar="S", help="The least the answerer is shown of the video.")
-    ] = f"{ChainSettings().min_answer_seconds:g}",
+        str | None,
+        typer.Option(
+            metavar="S", help="The least the answerer is shown; else the checkpoint's (published: 32)."
+        ),
+    ] = None,
     contact_sheet: Annotated[
         Path | None,
         typer.Option(metavar="OUT.png", dir_okay=False, help="Frames of the best moments, to look at."),
@@ -113,7 +116,7 @@ def ask(
         raise typer.BadParameter(f"there is no folder {contact_sheet.parent}", param_hint="--contact-sheet")
     questions = _questions(question, option or (), question_file)
     cues = read_subtitles(subtitles) if subtitles else None
-    least = _seconds(min_answer_seconds, "--min-answer-seconds")
+    least = None if min_answer_seconds is None else _seconds(min_answer_seconds, "--min-answer-seconds")
     inquiry = Inquiry(mode, cues, parse_window(window), least, as_json, contact_sheet)
     with watching(video, checkpoint, base, device, dtype) as watched:
         failures = ask_all(watched, questions, inquiry)

@@ -23,12 +23,15 @@ if TYPE_CHECKING:  # these take seconds to import, which --help and wrong usage 
 
 @dataclass(frozen=True)
 class Inquiry:
-    """What holds for every question of one command. Times in seconds, `window` None for a single pass."""
+    """What holds for every question of one command.
+
+    Times in seconds: `window` None for a single pass, `min_answer_seconds` None for the checkpoint's own.
+    """
 
     mode: Mode
     subtitles: tuple[Cue, ...] | None
     window: float | None
-    min_answer_seconds: float
+    min_answer_seconds: float | None
     as_json: bool
     contact_sheet: Path | None
 

@@ -102,7 +102,7 @@ class VideoMind:
         options: Sequence[str] = (),
         subtitles: Sequence[Cue] | None = None,
         window: float | None = 150.0,
-        min_answer_seconds: float = 32.0,
+        min_answer_seconds: float | None = None,
         progress: Progress | None = None,
     ) -> Result:
         """Ask one question of one video; see `Watched.ask`."""
@@ -130,7 +130,7 @@ class Watched:
         options: Sequence[str] = (),
         subtitles: Sequence[Cue] | None = None,
         window: float | None = 150.0,
-        min_answer_seconds: float = 32.0,
+        min_answer_seconds: float | None = None,
         progress: Progress | None = None,
         verify: bool = True,
     ) -> Result:
@@ -141,7 +141,8 @@ class Watched:
             options: for a multiple-choice question; one is chosen.
             subtitles: cues of the whole video; the answerer is told those within its segment.
             window: seconds grounded in one pass on a long video; None for a single pass, as published.
-            min_answer_seconds: length to which the answerer's segment is grown.
+            min_answer_seconds: length to which the answerer's segment is grown; None as the video was
+                opened with, or else as the checkpoint has it.
             progress: called with a stage and the fraction done; what it raises ends the question.
             verify: False leaves the verifier out, and the grounder's order stands.
 
@@ -149,7 +150,8 @@ class Watched:
             QuestionError, VideoError, MissingRole, OutOfMemory.
         """
         request = Request(question, mode, tuple(options), tuple(subtitles or ()))
-        chain = replace(self._chain, window=window, min_answer_seconds=min_answer_seconds, verify=verify)
+        least = self._chain.min_answer_seconds if min_answer_seconds is None else min_answer_seconds
+        chain = replace(self._chain, window=window, min_answer_seconds=least, verify=verify)
         cast, fingerprint = self._mind.cast, self._mind.fingerprint
         with self._turn():
             return run_chain(cast, self._footage, request, chain, fingerprint, progress or _silent)

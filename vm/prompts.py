@@ -4,7 +4,8 @@
 
     {"special_tokens": {"reg": "<|reg|>", "seg_start": "…", "seg_end": "…"},
      "roles": {"planner": {"prompt": "… '{}' …", "frame_rate": 1.0, "max_frames": 100,
-                           "min_pixels": 28224, "max_pixels": 50176, "max_new_tokens": 256}, …}}
+                           "min_pixels": 28224, "max_pixels": 50176, "max_new_tokens": 256},
+               "answerer": {"min_seconds": 32.0}, …}}
 
 Only prompts are required; budgets default to the published ones. A role of one's own is one more entry,
 and a folder with its adapter; its budgets default to the answerer's.

@@ -53,8 +53,9 @@ def run(
         str, typer.Option(metavar="S", help="Seconds of a long video grounded in one pass, or none.")
     ] = f"{AskSettings().window:g}",
     min_answer_seconds: Annotated[
-        float, typer.Option(metavar="S", min=0, help="The least the answerer is shown.")
-    ] = AskSettings().min_answer_seconds,
+        float | None,
+        typer.Option(metavar="S", min=0, help="The least the answerer is shown; else the checkpoint's."),
+    ] = None,
     checkpoint: Annotated[
         str | None, typer.Option(metavar="DIR", help="Instead of VIDEOMIND_CHECKPOINT.")
     ] = None,

@@ -29,19 +29,19 @@ class AskSettings:
     """How a question is asked, as far as it changes the result.
 
     `window` is the stretch grounded in one pass on a long video (seconds; None: all in one pass),
-    `min_answer_seconds` the least the answerer is shown.
+    `min_answer_seconds` the least the answerer is shown (None: what the checkpoint says).
 
     Raises:
         QuestionError: a time that is negative or no number.
     """
 
     window: float | None = ChainSettings.window
-    min_answer_seconds: float = ChainSettings.min_answer_seconds
+    min_answer_seconds: float | None = ChainSettings.min_answer_seconds
 
     def __post_init__(self) -> None:
         if not (0 < (1 if self.window is None else self.window) < math.inf):
             raise QuestionError(f"window is {self.window}: give a number of seconds, or none")
-        if not (0 <= self.min_answer_seconds < math.inf):
+        if not (0 <= (self.min_answer_seconds or 0) < math.inf):
             raise QuestionError(f"min_answer_seconds is {self.min_answer_seconds}: give a number of seconds")
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from vm import chain as chain_module
 from vm.chain import MAX_QUESTION_CHARACTERS, Request, grounding_windows, run_chain
-from vm.config import PUBLISHED_ROLES, ChainSettings
+from vm.config import PUBLISHED_ROLES, ChainSettings, RoleSettings
 from vm.errors import QuestionError
 from vm.mind import VideoMind
 from vm.model.backbone import Passage
@@ -39,6 +39,7 @@ class Stage:
     warnings: list[str] = field(default_factory=list)
     calls: list[tuple[Any, ...]] = field(default_factory=list)
     progress: list[tuple[str, float]] = field(default_factory=list)
+    settings: dict[str, RoleSettings] = field(default_factory=lambda: dict(PUBLISHED_ROLES))
 
     def run(self, request: Request | None = None, settings: ChainSettings | None = None) -> Result:
         for name in ("plan", "ground", "verify", "answer"):
@@ -51,7 +52,7 @@ class Stage:
             view=lambda settings: None,
             fetch=lambda views: None,
         )
-        cast: Any = SimpleNamespace(has=self.roles.__contains__, settings=PUBLISHED_ROLES.__getitem__)
+        cast: Any = SimpleNamespace(has=self.roles.__contains__, settings=self.settings.__getitem__)
         watch = lambda stage, fraction: self.progress.append((stage, fraction))  # noqa: E731
         return run_chain(
             cast, footage, request or Request(QUESTION), settings or ChainSettings(), "f00", watch
@@ -131,6 +132,15 @@ def test_a_plan_may_answer_from_the_whole_video_or_not_at_all(stage: Stage) -> N
     assert (result.query, result.candidates, result.moments, result.best) == (None, (), (), None)
     stage.planned = Plan((Step("grounder", "a dog"), Step("verifier")))
     assert stage.run().answer is None
+
+
+@pytest.mark.parametrize(("asked", "shown"), [(None, Span(8, 16)), (20.0, Span(2, 22)), (0.0, Span(10, 14))])
+def test_the_answerer_is_shown_what_is_asked_for_or_else_what_the_checkpoint_says(
+    stage: Stage, asked: float | None, shown: Span
+) -> None:
+    stage.settings["answerer"] = replace(PUBLISHED_ROLES["answerer"], min_seconds=8.0)
+    result = stage.run(settings=ChainSettings(min_answer_seconds=asked))
+    assert result.answer == Answer("yes", None, shown)
 
 
 def test_a_fallback_plan_is_passed_on(stage: Stage) -> None:

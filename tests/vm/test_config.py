@@ -13,6 +13,11 @@ def test_chain_settings_that_make_no_sense_are_the_askers_error(change: dict[str
         ChainSettings(**change)  # type: ignore[arg-type]
 
 
+def test_the_least_an_answerer_is_shown_is_a_length() -> None:
+    with pytest.raises(ValueError, match="min_seconds is nan"):
+        RoleSettings(1.0, 8, 784, 1000, min_seconds=float("nan"))
+
+
 def test_role_settings_hold_whole_tokens() -> None:
     with pytest.raises(ValueError, match="784"):
         RoleSettings(1.0, 8, 783, 1000)

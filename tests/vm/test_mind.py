@@ -189,6 +189,19 @@ def test_runs_in_bfloat16(miniature: Path, short_video: Path) -> None:
     assert result.answer is not None
 
 
+def test_the_least_the_answerer_is_shown_may_be_said_on_opening_and_again_on_asking(mind: VideoMind) -> None:
+    video = PARITY / "videos" / "wide61s.mkv"
+    shown = []
+    for opened, asked in ((None, None), (40.0, None), (40.0, 50.0)):
+        with mind.open(video, ChainSettings(min_answer_seconds=opened)) as watched:
+            result = watched.ask("Why?", mode="ground-answer", min_answer_seconds=asked)
+        assert result.answer is not None
+        shown.append(result.answer.span.length)
+    # A moment that is longer by itself is shown whole.
+    assert result.best is not None
+    assert shown == pytest.approx([max(least, result.best.span.length) for least in (32.0, 40.0, 50.0)])
+
+
 def test_a_role_can_be_asked_alone(mind: VideoMind, short_video: Path) -> None:
     with mind.open(short_video) as watched:
         written = watched.ask_role("planner", "When does the man turn around?")

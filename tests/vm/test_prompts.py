@@ -32,6 +32,12 @@ def test_given_budgets_and_tokens_are_used() -> None:
     assert (book.reg, book.seg_start, book.seg_end) == ("<r>", "<|seg_start|>", "<|seg_end|>")
 
 
+def test_the_least_an_answerer_is_shown_is_the_checkpoints_or_the_published_one() -> None:
+    given = parse_role_book({"roles": {"answerer": {"min_seconds": 8.0}}})
+    assert given.settings("answerer").min_seconds == 8.0
+    assert parse_role_book({}).settings("answerer").min_seconds == 32.0
+
+
 @pytest.mark.parametrize(
     ("prompt", "expected"),
     [("Find '{}'.", "Find '{x}'."), ("{0}", "{x}"), ("{{\"a\": '{}'}}", "{\"a\": '{x}'}")],
@@ -70,6 +76,9 @@ def test_a_prompt_without_exactly_one_plain_place_is_refused(tmp_path: Path, pro
         ('{"roles": {"planner": {"frame_rate": Infinity}}}', "frame_rate"),
         ({"roles": {"planner": {"frame_rate": "fast"}}}, "not supported"),
         ({"roles": {"planner": {"min_pixels": 100_000}}}, "pixel limits"),
+        ({"roles": {"answerer": {"min_seconds": -1}}}, "min_seconds is -1"),
+        ('{"roles": {"answerer": {"min_seconds": Infinity}}}', "min_seconds is inf"),
+        ({"roles": {"answerer": {"min_seconds": "long"}}}, "not supported"),
     ],
 )
 def test_malformed_roles_are_refused_with_the_file_and_the_reason(

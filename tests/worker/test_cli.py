@@ -50,7 +50,7 @@ def test_options_mode_and_settings_reach_the_analysis(run: Callable, video: Path
     run(video, "-q", "a", "--option", "x", "--option", "y", "--mode", "ground", "--window", "none")
     with store.engine.begin() as connection:
         row = connection.exec_driver_sql("SELECT options, mode, settings FROM analyses").one()
-    assert row == ('["x", "y"]', "ground", '{"window": null, "min_answer_seconds": 32.0}')
+    assert row == ('["x", "y"]', "ground", '{"window": null, "min_answer_seconds": null}')
 
 
 def test_a_missing_video_costs_only_itself(run: Callable, video: Path, tmp_path: Path):

@@ -16,7 +16,7 @@ requests = st.builds(
     options=st.lists(words, max_size=3).map(tuple),
     mode=st.sampled_from(["auto", "ground-answer", "ground", "answer"]),
     settings=st.builds(
-        AskSettings, window=st.none() | st.floats(1, 1000), min_answer_seconds=st.floats(0, 100)
+        AskSettings, window=st.none() | st.floats(1, 1000), min_answer_seconds=st.none() | st.floats(0, 100)
     ),
 )
 

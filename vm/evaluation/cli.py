@@ -46,7 +46,8 @@ WithoutPlanner = Annotated[
 WithoutVerifier = Annotated[bool, _model("--without-verifier", help="The grounder's order stands.")]
 SinglePass = Annotated[bool, _model("--single-pass", help="Ground long videos in one pass, as published.")]
 MinAnswerSeconds = Annotated[
-    float, _model(metavar="S", min=0, help="The least the answerer is shown of the video.")
+    float | None,
+    _model(metavar="S", min=0, help="The least the answerer is shown; else each checkpoint's."),
 ]
 
 Ablations = Annotated[bool, _beside("--ablations", help="The chain without verifier, and without planner.")]
@@ -89,7 +90,7 @@ def evaluate(
     without_planner: WithoutPlanner = False,
     without_verifier: WithoutVerifier = False,
     single_pass: SinglePass = False,
-    min_answer_seconds: MinAnswerSeconds = _DEFAULTS.min_answer_seconds,
+    min_answer_seconds: MinAnswerSeconds = None,
     ablations: Ablations = False,
     compare: Compare = None,
     baselines: Baselines = True,
