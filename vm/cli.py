@@ -17,6 +17,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from vm.bundled import choose_checkpoint
 from vm.config import ChainSettings
 from vm.errors import QuestionError
 from vm.evaluation.cli import evaluate
@@ -26,7 +27,7 @@ from vm.questions import Question, read_question_stream, read_questions
 from vm.render import describe, plain, print_video
 from vm.result import Mode
 from vm.subtitles import read_subtitles
-from vm.terminal import PROGRAM, exit_code, prepare_streams, print_json, run_app
+from vm.terminal import PROGRAM, exit_code, prepare_streams, print_json, remark, run_app
 from vm.training.cli import make_verifier_data, train
 
 _TIME = re.compile(r"(?:(?:(\d{1,4}):)?(\d{1,4}):)?(\d{1,9}(?:\.\d{1,9})?)", re.ASCII)
@@ -69,7 +70,10 @@ def ask(
         Path | None, typer.Option(metavar="FILE", help="SRT or WebVTT, shown to the answerer.")
     ] = None,
     checkpoint: Annotated[
-        Path | None, typer.Option(metavar="DIR", envvar="VIDEOMIND_CHECKPOINT", help="The VideoMind weights.")
+        Path | None,
+        typer.Option(
+            metavar="DIR", envvar="VIDEOMIND_CHECKPOINT", help="The VideoMind weights; else the bundled ones."
+        ),
     ] = None,
     base: Annotated[
         str | None,
@@ -109,16 +113,16 @@ def ask(
     {"question": "Who opens the gate?", "options": ["a guard", "nobody"]}.
     A question that fails is told on stderr, and the others are answered all the same.
     With several questions the contact sheets are numbered: OUT-1.png, OUT-2.png.
+    The bundled checkpoint knows only a synthetic world; videomind pull gets real weights.
     """
-    if checkpoint is None:
-        raise typer.BadParameter("say which, or set VIDEOMIND_CHECKPOINT", param_hint="--checkpoint")
     if contact_sheet and not os.path.isdir(contact_sheet.parent):
         raise typer.BadParameter(f"there is no folder {contact_sheet.parent}", param_hint="--contact-sheet")
     questions = _questions(question, option or (), question_file)
     cues = read_subtitles(subtitles) if subtitles else None
     least = None if min_answer_seconds is None else _seconds(min_answer_seconds, "--min-answer-seconds")
     inquiry = Inquiry(mode, cues, parse_window(window), least, as_json, contact_sheet)
-    with watching(video, checkpoint, base, device, dtype) as watched:
+    weights = choose_checkpoint(checkpoint, base, remark)
+    with watching(video, weights, base, device, dtype) as watched:
         failures = ask_all(watched, questions, inquiry)
     if failures:
         raise typer.Exit(exit_code(failures[0]))

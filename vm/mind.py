@@ -12,6 +12,7 @@ from types import TracebackType
 import torch
 from transformers import PreTrainedTokenizerFast
 
+from vm.bundled import choose_checkpoint
 from vm.cast import Cast
 from vm.chain import Progress, Request, run_chain
 from vm.config import ChainSettings
@@ -44,7 +45,7 @@ class VideoMind:
     @classmethod
     def load(
         cls,
-        checkpoint: str | Path,
+        checkpoint: str | Path | None = None,
         base: str | Path | None = None,
         device: str = "auto",
         dtype: str = "auto",
@@ -52,7 +53,8 @@ class VideoMind:
         """Load a checkpoint and its base.
 
         Args:
-            checkpoint: folder in the published layout, with `roles.json`.
+            checkpoint: folder in the published layout, with `roles.json`; None for the bundled one, which
+                has its own base and knows only the synthetic world it was trained in.
             base: the base's folder or its name on the hub; without it, it is looked for beside the
                 checkpoint and then on the hub.
             device: "auto" (CUDA where there is one, else the CPU) or a torch device.
@@ -61,7 +63,7 @@ class VideoMind:
         Raises:
             CheckpointError: or one of its subclasses, naming file and tensor.
         """
-        found = open_checkpoint(checkpoint, base)
+        found = open_checkpoint(choose_checkpoint(checkpoint, base), base)
         place = _device(device)
         backbone = Backbone(found, place, _dtype(dtype, place))
         chat = _tokenizer(found)

@@ -36,7 +36,12 @@ def exit_code(error: VideoMindError) -> int:
 
 def complain(error: VideoMindError) -> None:
     """One line on stderr, whatever file names the message holds."""
-    print(f"{PROGRAM}: {plain(str(error))}", file=sys.stderr)
+    remark(str(error))
+
+
+def remark(text: str) -> None:
+    """One line on stderr that is no result, and need not be a complaint."""
+    print(f"{PROGRAM}: {plain(text)}", file=sys.stderr)
 
 
 def prepare_streams() -> None:

@@ -20,10 +20,11 @@ from typing import Annotated, NoReturn
 import typer
 from rich.console import Console
 
+from vm.bundled import choose_checkpoint
 from vm.cli import app, parse_window
 from vm.errors import VideoError
 from vm.result import Mode
-from vm.terminal import PROGRAM, complain, exit_code, print_json, progress, run_app
+from vm.terminal import PROGRAM, complain, exit_code, print_json, progress, remark, run_app
 from worker import reader, runner, schema, show
 from worker.database import sqlite_file
 from worker.errors import INTERNAL_ERROR, exit_status
@@ -57,7 +58,8 @@ def run(
         typer.Option(metavar="S", min=0, help="The least the answerer is shown; else the checkpoint's."),
     ] = None,
     checkpoint: Annotated[
-        str | None, typer.Option(metavar="DIR", help="Instead of VIDEOMIND_CHECKPOINT.")
+        str | None,
+        typer.Option(metavar="DIR", help="Instead of VIDEOMIND_CHECKPOINT; else the bundled weights."),
     ] = None,
     base: Annotated[str | None, typer.Option(metavar="DIR", help="Instead of VIDEOMIND_BASE.")] = None,
     device: Annotated[str | None, typer.Option(help="Instead of VIDEOMIND_DEVICE.")] = None,
@@ -71,10 +73,13 @@ def run(
     videomind run yard.mp4 gate.mp4 -q "When does the lorry leave?" -q "Who opens the gate?"
 
     What has been answered before is shown again without asking the model.
+    The bundled checkpoint knows only a synthetic world; videomind pull gets real weights.
     """
     settings = AskSettings(parse_window(window), min_answer_seconds)
     requests = [Request(text, tuple(option or ()), mode, settings) for text in question]
-    with _settings(database_url=database, checkpoint=checkpoint, base=base, device=device, dtype=dtype):
+    given = {"checkpoint": checkpoint, "base": base, "device": device, "dtype": dtype}
+    with _settings(database_url=database, **given) as chosen:
+        choose_checkpoint(chosen.checkpoint, chosen.base, remark)
         raise typer.Exit(_run(videos, requests, as_json))
 
 

@@ -20,7 +20,7 @@ def prepare() -> None:
 
     Raises:
         DatabaseUnusable: or StaleSchema, which names the command to run.
-        CheckpointError: no checkpoint, or one that cannot be used.
+        CheckpointError: the checkpoint cannot be used.
     """
     schema.prepare(current().database_url)
     engine.loaded()

@@ -3,7 +3,7 @@
     VIDEOMIND_DATABASE_URL   an SQLAlchemy URL; unset: SQLite, videomind/videomind.db in the user's
                              data directory ($XDG_DATA_HOME, or ~/.local/share)
     VIDEOMIND_BROKER_URL     a Celery broker; unset: tasks run in the process that sends them
-    VIDEOMIND_CHECKPOINT     the checkpoint's folder
+    VIDEOMIND_CHECKPOINT     the checkpoint's folder; unset: the bundled one
     VIDEOMIND_BASE           the base model's folder; unset: where the checkpoint says
     VIDEOMIND_DEVICE         auto, cpu, cuda, …; unset: auto
     VIDEOMIND_DTYPE          auto, float32, bfloat16, …; unset: auto

@@ -1,3 +1,4 @@
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +24,16 @@ def _one_thread() -> None:
 def miniature() -> Path:
     """A checkpoint folder with planner, grounder and verifier; its base lies beside it."""
     return PARITY / "checkpoint"
+
+
+@pytest.fixture
+def bundled(miniature: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The miniature in the place of the bundled checkpoint, its base inside."""
+    folder = tmp_path / "bundled"
+    shutil.copytree(miniature, folder)
+    shutil.copytree(miniature.parent / "base", folder / "base")
+    monkeypatch.setattr("vm.bundled.BUNDLED_CHECKPOINT", folder)
+    return folder
 
 
 @pytest.fixture(scope="session")

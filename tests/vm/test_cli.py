@@ -11,6 +11,8 @@ import pytest
 from jsonschema import validate
 from PIL import Image
 
+from vm.bundled import BUNDLED_NOTICE
+
 PARITY = Path(__file__).parents[1] / "parity"
 VIDEO = PARITY / "videos" / "tiny3s.mp4"
 CHECKPOINT = PARITY / "checkpoint"  # an untrained miniature: its answers mean nothing
@@ -27,6 +29,20 @@ def test_a_question_gets_a_readable_result(run: Run) -> None:
     assert names == ["question", "answer", "seen", "plan"]
     assert " 1 0:0" in ended.out
     assert "━" in ended.out
+
+
+def test_without_a_checkpoint_the_bundled_one_answers_and_is_told_of_once(
+    run: Run, bundled: Path, tmp_path: Path
+) -> None:
+    asked = tmp_path / "questions.txt"
+    asked.write_text("when?\nwhy?\n")
+    call = ("ask", VIDEO, "--question-file", asked, "--mode", "answer", "--json")
+    ended, named = run(*call), run(*call, "--checkpoint", bundled)
+    assert (ended.code, ended.err) == (0, f"videomind: {BUNDLED_NOTICE}\n")
+    assert (named.code, named.err) == (0, "")
+    told, told_named = ([json.loads(line) for line in out.splitlines()] for out in (ended.out, named.out))
+    assert [result["answer"] for result in told] == [result["answer"] for result in told_named]
+    assert told[0]["checkpoint"] == told_named[0]["checkpoint"]
 
 
 def test_json_is_a_documented_result_per_question(run: Run, tmp_path: Path) -> None:
@@ -94,7 +110,6 @@ def test_contact_sheets_of_several_questions_are_numbered(run: Run, tmp_path: Pa
     "arguments",
     [
         ("ask",),
-        ("ask", VIDEO, "when?"),
         ("ask", VIDEO, "--checkpoint", "x"),
         ("ask", VIDEO, "when?", "--question-file", "x", "--checkpoint", "x"),
         ("ask", VIDEO, "--question-file", "x", "--option", "a", "--checkpoint", "x"),
@@ -147,6 +162,15 @@ def test_a_bad_checkpoint_ends_with_4(run: Run, tmp_path: Path) -> None:
         assert (ended.code, ended.out) == (4, "")
         assert ended.err.startswith("videomind: ")
         assert ended.err.count("\n") == 1
+
+
+def test_a_bundled_checkpoint_that_is_not_whole_ends_with_4(run: Run, bundled: Path) -> None:
+    (bundled / "base" / "model.safetensors").unlink()
+    ended = run("ask", VIDEO, "when?")
+    assert (ended.code, ended.out) == (4, "")
+    assert f"{bundled / 'base' / 'model.safetensors'} is missing" in ended.err
+    assert "--checkpoint" in ended.err
+    assert ended.err.count("\n") == 1
 
 
 def test_an_interrupt_ends_with_130(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,7 @@ import pytest
 import typer
 
 from vm.errors import CheckpointNotFound, DownloadError, InvalidRoles, NoFrames, SubtitleError, VideoMindError
-from vm.terminal import complain, exit_code, prepare_streams, print_json, progress, run_app
+from vm.terminal import complain, exit_code, prepare_streams, print_json, progress, remark, run_app
 
 
 @pytest.mark.parametrize(
@@ -19,6 +19,11 @@ def test_errors_have_their_exit_codes(error: type[VideoMindError], code: int) ->
 def test_an_error_is_one_line_whatever_it_quotes(capsys: pytest.CaptureFixture[str]) -> None:
     complain(NoFrames("a\n\x1b[2Jb.mp4: nothing decodes"))
     assert capsys.readouterr().err == "videomind: a �[2Jb.mp4: nothing decodes\n"
+
+
+def test_a_remark_is_a_line_of_its_own_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
+    remark("two\nlines")
+    assert capsys.readouterr() == ("", "videomind: two lines\n")
 
 
 def test_any_command_line_ends_as_the_librarys_own(

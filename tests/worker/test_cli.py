@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from vm import bundled
 from vm.errors import CheckpointError
 from worker import cli, schema
 from worker.errors import WrongCheckpoint
@@ -27,7 +28,7 @@ def videomind(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) ->
 
 @pytest.fixture
 def run(videomind: Callable, mind, url: str) -> Callable:
-    return lambda *arguments: videomind("run", "--database", url, *arguments)
+    return lambda *arguments: videomind("run", "--database", url, "--checkpoint", "fake", *arguments)
 
 
 def test_run_shows_what_was_found(run: Callable, video: Path):
@@ -44,6 +45,26 @@ def test_run_gives_the_documented_json_one_line_a_question(run: Callable, video:
     assert [line["question"] for line in lines] == ["a", "b"]
     assert lines[0]["moments"] == found("a").to_dict()["moments"]
     assert lines[0].keys() == found("a").to_dict().keys()
+
+
+def test_without_a_checkpoint_the_bundled_one_is_told_of(
+    videomind: Callable, mind, url: str, video: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(bundled, "_PARTS", ())
+    monkeypatch.setattr(cli, "current", lambda: cli.Settings(url))
+    code, out, err = videomind("run", video, "-q", "a", "-q", "b", "--json")
+    assert (code, len(out.splitlines())) == (0, 2)
+    assert err == f"videomind: {bundled.BUNDLED_NOTICE}\n"
+
+
+def test_a_bundled_checkpoint_that_is_not_whole_ends_with_4(
+    videomind: Callable, url: str, video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(bundled, "BUNDLED_CHECKPOINT", tmp_path)
+    monkeypatch.setattr(cli, "current", lambda: cli.Settings(url))
+    code, out, err = videomind("run", video, "-q", "a")
+    assert (code, out) == (4, "")
+    assert f"{tmp_path / 'config.json'} is missing" in err
 
 
 def test_options_mode_and_settings_reach_the_analysis(run: Callable, video: Path, store):

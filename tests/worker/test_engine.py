@@ -1,27 +1,54 @@
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
 
 import vm
+from vm import bundled
 from vm.errors import CheckpointNotFound
 from worker import engine
 from worker.settings import Settings, using
 
 
-def test_without_a_checkpoint_the_message_says_how_to_name_one():
-    with using(Settings("sqlite://")), pytest.raises(CheckpointNotFound, match="VIDEOMIND_CHECKPOINT"):
-        engine.loaded()
-
-
-def test_the_model_is_loaded_once_per_process(monkeypatch: pytest.MonkeyPatch):
-    loads = []
+@pytest.fixture
+def loads(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple]]:
+    """What is loaded, with which settings; nothing is."""
+    made = []
 
     class Counted:
         @classmethod
         def load(cls, checkpoint, **how):
-            loads.append((checkpoint, how))
+            made.append((checkpoint, how))
             return cls()
 
     monkeypatch.setitem(vars(vm), "VideoMind", Counted)
+    yield made
+    engine._load.cache_clear()
+
+
+def test_without_a_checkpoint_the_bundled_one_is_loaded_and_the_log_says_so(
+    loads: list, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    for part in bundled._PARTS:
+        (tmp_path / part).parent.mkdir(exist_ok=True)
+        (tmp_path / part).touch()
+    monkeypatch.setattr(bundled, "BUNDLED_CHECKPOINT", tmp_path)
+    with using(Settings("sqlite://")):
+        assert engine.loaded() is engine.loaded()
+    assert loads == [(tmp_path, {"base": None, "device": "auto", "dtype": "auto"})]
+    assert caplog.messages == [bundled.BUNDLED_NOTICE]
+
+
+def test_a_bundled_checkpoint_that_is_not_there_is_an_error_that_says_what_to_do(
+    loads: list, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(bundled, "BUNDLED_CHECKPOINT", tmp_path)
+    with using(Settings("sqlite://")), pytest.raises(CheckpointNotFound, match="VIDEOMIND_CHECKPOINT"):
+        engine.loaded()
+    assert loads == []
+
+
+def test_the_model_is_loaded_once_per_process(loads: list):
     with using(Settings("sqlite://", checkpoint="here", base="there", device="cpu", dtype="float32")):
         assert engine.loaded() is engine.loaded()
-    engine._load.cache_clear()
-    assert loads == [("here", {"base": "there", "device": "cpu", "dtype": "float32"})]
+    assert loads == [(Path("here"), {"base": "there", "device": "cpu", "dtype": "float32"})]

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from rich.console import Console
 
+from vm.bundled import choose_checkpoint
 from vm.config import ChainSettings
 from vm.evaluation.annotations import Format, read_annotations
 from vm.evaluation.samples import Sample
-from vm.terminal import print_json, progress
+from vm.terminal import print_json, progress, remark
 
 if TYPE_CHECKING:  # these take seconds to import, which --help and wrong usage need not wait for
     from vm.evaluation.contest import Contest
@@ -32,7 +33,10 @@ _output = partial(typer.Option, rich_help_panel="Output")
 
 What = Annotated[str, typer.Argument(metavar="scenes|FILE", help="The synthetic world, or annotations.")]
 Checkpoint = Annotated[
-    Path | None, _model(metavar="DIR", envvar="VIDEOMIND_CHECKPOINT", help="The VideoMind weights.")
+    Path | None,
+    _model(
+        metavar="DIR", envvar="VIDEOMIND_CHECKPOINT", help="The VideoMind weights; else the bundled ones."
+    ),
 ]
 Base = Annotated[
     str | None,
@@ -124,15 +128,13 @@ def evaluate(
     A kept prediction stands as long as question, weights and settings are the same. After a change to
     this program begin a new file.
     """
-    if checkpoint is None:
-        raise typer.BadParameter("say which, or set VIDEOMIND_CHECKPOINT", param_hint="--checkpoint")
     if as_json and as_markdown:
         raise typer.BadParameter("choose one of --json and --markdown", param_hint="--markdown")
     others = _named_folders(compare or [])
     from vm.evaluation.contest import Contest
 
     contest = Contest(
-        checkpoint=checkpoint,
+        checkpoint=choose_checkpoint(checkpoint, base, remark),
         base=base,
         device=device,
         dtype=dtype,

@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from vm.bundled import BUNDLED_NOTICE
+
 PARITY = Path(__file__).parents[2] / "parity"
 CHECKPOINT = PARITY / "checkpoint"
 VIDEOS = PARITY / "videos"
@@ -90,6 +92,13 @@ def test_json_has_every_figure_of_every_system(run: Run, annotations: Path) -> N
     assert {found["value"] for found in report["differences"]["again"].values()} == {0}
 
 
+def test_without_a_checkpoint_the_bundled_one_is_measured(run: Run, annotations: Path, bundled: Path) -> None:
+    shared = (annotations, "--videos", VIDEOS, "--limit", 1, "--no-baselines", "--json")
+    ended, named = run(*shared), run(*shared, "--checkpoint", bundled)
+    assert (ended.code, ended.err) == (0, f"videomind: {BUNDLED_NOTICE}\n")
+    assert (named.out, named.err) == (ended.out, "")
+
+
 def test_tables_for_a_terminal_and_for_a_readme(run: Run, annotations: Path) -> None:
     shared = (
         annotations,
@@ -155,7 +164,6 @@ def test_cgbench_has_figures_of_its_own(run: Run, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (("scenes",), 2, "VIDEOMIND_CHECKPOINT"),
         (("scenes", "--checkpoint", CHECKPOINT, "--json", "--markdown"), 2, "choose one of"),
         (("scenes", "--checkpoint", CHECKPOINT, "--compare", "x"), 2, "not NAME=DIR"),
         (("scenes", "--checkpoint", CHECKPOINT, "--compare", "x="), 2, "not NAME=DIR"),
