@@ -20,7 +20,7 @@ from rich.console import Console
 from vm.bundled import choose_checkpoint
 from vm.config import ChainSettings
 from vm.errors import QuestionError
-from vm.evaluation.cli import evaluate
+from vm.evaluation.cli import evaluate, sample_clips
 from vm.inquiry import Inquiry, ask_all, watching
 from vm.moments import Span
 from vm.questions import Question, read_question_stream, read_questions
@@ -115,9 +115,8 @@ def ask(
     With several questions the contact sheets are numbered: OUT-1.png, OUT-2.png.
     The bundled checkpoint knows only a synthetic world; videomind pull gets real weights.
     """
-    if contact_sheet and not os.path.isdir(contact_sheet.parent):
-        raise typer.BadParameter(f"there is no folder {contact_sheet.parent}", param_hint="--contact-sheet")
-    questions = _questions(question, option or (), question_file)
+    check_contact_sheet(contact_sheet)
+    questions = asked_questions([] if question is None else [question], option or (), question_file)
     cues = read_subtitles(subtitles) if subtitles else None
     least = None if min_answer_seconds is None else _seconds(min_answer_seconds, "--min-answer-seconds")
     inquiry = Inquiry(mode, cues, parse_window(window), least, as_json, contact_sheet)
@@ -239,13 +238,24 @@ def _seconds(text: str, name: str) -> float:
     return hours * 3600 + minutes * 60 + seconds
 
 
-def _questions(
-    question: str | None, options: Sequence[str], file: Path | None
+def check_contact_sheet(target: Path | None) -> None:
+    """Raises: typer.BadParameter where it could not be written once all work is done."""
+    if target and not os.path.isdir(target.parent):
+        raise typer.BadParameter(f"there is no folder {target.parent}", param_hint="--contact-sheet")
+
+
+def asked_questions(
+    given: Sequence[str], options: Sequence[str], file: Path | None
 ) -> list[Question | QuestionError]:
-    if (question is None) == (file is None):
+    """The questions given, all with the same options, or those of a file with theirs.
+
+    Raises:
+        typer.BadParameter: both or neither are given. QuestionError: the file asks nothing.
+    """
+    if bool(given) == (file is not None):
         raise typer.BadParameter("give a question or --question-file, and not both", param_hint="QUESTION")
-    if question is not None:
-        return [Question(question, tuple(options))]
+    if given:
+        return [Question(question, tuple(options)) for question in given]
     if options:
         raise typer.BadParameter("options of a question file stand in the file", param_hint="--option")
     assert file is not None
@@ -253,6 +263,7 @@ def _questions(
 
 
 app.command()(evaluate)
+app.command("sample-clips")(sample_clips)
 app.command()(train)
 app.command("make-verifier-data")(make_verifier_data)
 

@@ -60,7 +60,7 @@ def ask_all(
             result = _ask_one(watched, question, inquiry)
             _show(result, inquiry.as_json)
             if inquiry.contact_sheet:
-                _draw(result, watched, _numbered(inquiry.contact_sheet, number, len(questions)))
+                _draw(result, watched, numbered(inquiry.contact_sheet, number, len(questions)))
         except VideoMindError as error:
             complain(error)
             failures.append(error)
@@ -95,5 +95,6 @@ def _draw(result: Result, watched: Watched, target: Path) -> None:
     write_contact_sheet(result, watched.reader, target)
 
 
-def _numbered(target: Path, number: int, count: int) -> Path:
+def numbered(target: Path, number: int, count: int) -> Path:
+    """The file of one of several: OUT-1.png; of a single one the target itself."""
     return target if count == 1 else target.with_stem(f"{target.stem}-{number}")

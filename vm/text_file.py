@@ -65,14 +65,19 @@ def is_unicode(text: str) -> bool:
 
 
 def write_json(target: Path, content: object, error: type[VideoMindError]) -> None:
-    """Write JSON beside the target and move it into place, so that nobody ever reads half of it.
+    """Write JSON as `write_text` writes text."""
+    write_text(target, json.dumps(content, ensure_ascii=False, indent=2) + "\n", error)
+
+
+def write_text(target: Path, text: str, error: type[VideoMindError]) -> None:
+    """Write text beside the target and move it into place, so that nobody ever reads half of it.
 
     Raises:
         error: the file cannot be written.
     """
     draft = target.with_name(f".{target.name}.{os.getpid()}")
     try:
-        draft.write_text(json.dumps(content, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+        draft.write_text(text, encoding="utf-8")
         draft.replace(target)
     except OSError as problem:
         draft.unlink(missing_ok=True)

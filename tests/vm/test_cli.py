@@ -206,7 +206,9 @@ def test_a_clip_is_a_video_of_its_own(run: Run, tmp_path: Path) -> None:
     assert 0.5 < json.loads(run("probe", target, "--json").out)["duration"] < 3.0
 
 
-@pytest.mark.parametrize("command", ["ask", "probe", "export-clip", "pull", "import-checkpoint"])
+@pytest.mark.parametrize(
+    "command", ["ask", "probe", "export-clip", "pull", "import-checkpoint", "sample-clips"]
+)
 def test_every_command_explains_itself_with_an_example(run: Run, command: str) -> None:
     ended = run(command, "--help")
     assert ended.code == 0

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from vm.errors import CheckpointError, QuestionError
-from vm.text_file import decode_text, is_unicode, read_text, write_json
+from vm.text_file import decode_text, is_unicode, read_text, write_json, write_text
 
 
 @pytest.mark.parametrize(
@@ -34,6 +34,14 @@ def test_json_replaces_a_file_and_leaves_no_draft(tmp_path: Path) -> None:
     path.write_text("old")
     write_json(path, {"é": 1}, CheckpointError)
     assert path.read_text(encoding="utf-8") == '{\n  "é": 1\n}\n'
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_text_replaces_a_file_and_leaves_no_draft(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    write_text(path, "é\n", CheckpointError)
+    assert path.read_text(encoding="utf-8") == "é\n"
     assert list(tmp_path.iterdir()) == [path]
 
 

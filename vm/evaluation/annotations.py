@@ -1,5 +1,7 @@
 """Annotation files → samples: those of public benchmarks as they are published, and JSON lines of our own.
 
+Ours, which can be written as well:
+
     {"video": "yard.mp4", "question": "Who opens the gate?", "spans": [[12.0, 15.5]],
      "options": ["a guard", "nobody"], "answer": "a guard", "mode": "ground-answer"}
 
@@ -12,7 +14,8 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from string import ascii_uppercase
@@ -22,7 +25,7 @@ from typing import Any, Literal, get_args
 from vm.errors import EvaluationError
 from vm.evaluation.samples import Sample
 from vm.moments import Span
-from vm.text_file import is_unicode, read_text
+from vm.text_file import is_unicode, read_text, write_text
 
 Format = Literal["jsonl", "charades-sta", "activitynet-captions", "qvhighlights", "nextgqa", "cgbench"]
 FORMATS: tuple[Format, ...] = get_args(Format)
@@ -160,6 +163,24 @@ def _video(videos: Path, name: Any) -> Path:
     """The file of that name, whatever its kind. One that is missing fails when it is opened."""
     candidates = [videos / f"{_text(name)}{suffix}" for suffix in _VIDEO_SUFFIXES]
     return next((path for path in candidates if path.is_file()), candidates[0])
+
+
+def write_annotations(path: Path, samples: Iterable[Sample]) -> None:
+    """Samples as JSON lines of our own, the videos relative to the file; whole or not at all.
+
+    Raises:
+        EvaluationError: the file cannot be written.
+    """
+    rows = [annotation(sample, os.path.relpath(sample.video, path.parent)) for sample in samples]
+    lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    write_text(path, lines, EvaluationError)
+
+
+def annotation(sample: Sample, video: str) -> dict[str, Any]:
+    """A sample as the object that stands for it in a line of our own; what is not known is left out."""
+    fields = {name: getattr(sample, name) for name in _OWN_FIELDS}
+    fields |= {"video": video, "spans": [(span.start, span.end) for span in sample.spans]}
+    return {name: value for name, value in fields.items() if value}
 
 
 @contextmanager

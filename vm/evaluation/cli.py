@@ -1,4 +1,4 @@
-"""The command `videomind evaluate`."""
+"""The commands `videomind evaluate` and `videomind sample-clips`."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from rich.console import Console
 
 from vm.bundled import choose_checkpoint
 from vm.config import ChainSettings
-from vm.evaluation.annotations import Format, read_annotations
+from vm.evaluation.annotations import Format, annotation, read_annotations, write_annotations
 from vm.evaluation.samples import Sample
+from vm.render import clock, plain
 from vm.terminal import print_json, progress, remark
 
 if TYPE_CHECKING:  # these take seconds to import, which --help and wrong usage need not wait for
@@ -22,6 +23,7 @@ if TYPE_CHECKING:  # these take seconds to import, which --help and wrong usage 
     from vm.evaluation.report import Report
 
 SCENES = "scenes"
+TRUTH = "truth.jsonl"
 
 _DEFAULTS = ChainSettings()
 
@@ -155,6 +157,37 @@ def evaluate(
         samples = read_annotations(path, form, videos or path.parent, spans, names)[:limit]
     cgbench = what != SCENES and form == "cgbench"
     _show(_measure(contest, samples, predictions, cgbench), cgbench, as_json, as_markdown)
+
+
+def sample_clips(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", file_okay=False, help="Made if need be.")],
+    clips: Annotated[int, typer.Option(metavar="N", min=1, help="How many clips.")] = 3,
+    first: Annotated[int, typer.Option(metavar="N", min=0, help="How many clips to leave out.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="One line of truth per clip, as JSON.")] = False,
+) -> None:
+    """Write clips of the synthetic world to try things on, and DIR/truth.jsonl with a question about each.
+
+    \b
+    videomind sample-clips samples
+    videomind run --annotations samples/truth.jsonl
+    videomind evaluate samples/truth.jsonl
+
+    The clips are of the test split, on which nothing was trained, and the same
+    every time. The questions are in turn for a moment and an answer, for a
+    moment only, and for an answer only. A clip that is there is not drawn again.
+    """
+    from vm.evaluation.scene_samples import one_of_each
+
+    with progress() as report:
+        samples = one_of_each(clips, first, folder, report)
+    write_annotations(folder / TRUTH, samples)
+    for sample in samples:
+        if as_json:
+            print_json(json.dumps(annotation(sample, sample.video), ensure_ascii=False))
+        else:
+            typer.echo(f"{plain(sample.video)}  {clock(sample.duration or 0)}  {sample.question}")
+    if not as_json:
+        typer.echo(plain(str(folder / TRUTH)))
 
 
 def _named_folders(given: Sequence[str]) -> dict[str, list[Path]]:

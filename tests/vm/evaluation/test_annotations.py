@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -6,7 +7,7 @@ import pytest
 
 from tests.vm.evaluation.made import sample
 from vm.errors import EvaluationError
-from vm.evaluation.annotations import Format, read_annotations
+from vm.evaluation.annotations import Format, read_annotations, write_annotations
 from vm.evaluation.samples import Sample
 
 
@@ -49,6 +50,36 @@ def test_json_lines_of_our_own(tmp_path: Path, videos: Path) -> None:
         ),
         Sample(str(videos / "sub" / "b.mp4"), "a dog barks", query="a dog barks"),
     ]
+
+
+def test_what_is_written_is_read_again_wherever_the_folder_is_moved(tmp_path: Path) -> None:
+    written = [
+        sample(
+            *(str(tmp_path / "clips" / "a.mp4"), "Whér?"),
+            spans=[(12, 15.5), (20, 21)],
+            duration=60.5,
+            query="the gate opens",
+            options=("a guard", "nobody"),
+            answer="nobody",
+            mode="ground-answer",
+            groups=("gates",),
+        ),
+        sample(str(tmp_path / "b.mp4"), "When?"),
+    ]
+    (tmp_path / "before").mkdir()
+    moved = [replace(one, video=one.video.replace(str(tmp_path), str(tmp_path / "after"))) for one in written]
+    truth = tmp_path / "before" / "truth.jsonl"
+    inside = [replace(one, video=one.video.replace(str(tmp_path), str(truth.parent))) for one in written]
+    write_annotations(truth, inside)
+    truth.parent.rename(tmp_path / "after")
+    path = tmp_path / "after" / "truth.jsonl"
+    assert read_annotations(path, "jsonl", path.parent) == moved
+    assert json.loads(path.read_text().splitlines()[1]) == {"video": "b.mp4", "question": "When?"}
+
+
+def test_annotations_that_cannot_be_written_are_named(tmp_path: Path) -> None:
+    with pytest.raises(EvaluationError, match=r"gone/truth\.jsonl: cannot be written"):
+        write_annotations(tmp_path / "gone" / "truth.jsonl", [])
 
 
 def test_charades_sta(tmp_path: Path, videos: Path) -> None:

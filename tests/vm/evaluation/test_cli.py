@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from vm.bundled import BUNDLED_NOTICE
+from vm.scenes.clip import Clip
 
 PARITY = Path(__file__).parents[2] / "parity"
 CHECKPOINT = PARITY / "checkpoint"
@@ -132,7 +133,7 @@ def test_a_switch_leaves_a_role_out(run: Run, annotations: Path) -> None:
 
 def test_scenes_are_drawn_and_asked(run: Run) -> None:
     ended = run(
-        *("scenes", "--clips", 1, "--held-out-clips", 1, "--split", "validation", "--workdir", "drawn"),
+        *("scenes", "--clips", 1, "--held-out-clips", 2, "--split", "validation", "--workdir", "drawn"),
         *("--checkpoint", CHECKPOINT, "--json"),
     )
     assert (ended.code, ended.err) == (0, "")
@@ -141,6 +142,50 @@ def test_scenes_are_drawn_and_asked(run: Run) -> None:
     assert report["apart"] == ["held-out combinations"]
     assert report["figures"]["all"]["random"]["Route"]["count"] == 3
     assert list(Path("drawn").glob("*/scene-*"))
+
+
+@pytest.fixture
+def sample_clips(run: Run) -> Run:
+    return partial(run.func, "sample-clips")  # type: ignore[attr-defined]
+
+
+def test_sample_clips_are_written_with_their_truth_and_kept(sample_clips: Run, tmp_path: Path) -> None:
+    target = tmp_path / "samples"
+    ended = sample_clips(target, "--clips", 1)
+    *told, last = ended.out.splitlines()
+    assert (ended.code, ended.err, last) == (0, "", str(target / "truth.jsonl"))
+    (truth,) = map(json.loads, (target / "truth.jsonl").read_text().splitlines())
+    video = target / truth["video"]
+    assert truth["mode"] == "ground-answer"
+    assert truth["answer"] in truth["options"]
+    assert len(told) == 1
+    assert told[0].startswith(f"{video}  0:")
+    assert told[0].endswith(truth["question"])
+
+    video.write_bytes(b"kept")
+    again = sample_clips(target, "--clips", 1, "--json")
+    assert json.loads(again.out) == {**truth, "video": str(video)}
+    assert video.read_bytes() == b"kept"
+
+
+def test_sample_clips_can_be_measured_on(
+    sample_clips: Run, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Clip, "write", lambda clip, folder: VIDEOS / "tiny3s.mp4")
+    sample_clips(tmp_path)
+    ended = run(tmp_path / "truth.jsonl", "--checkpoint", CHECKPOINT, "--no-baselines", "--json")
+    report = json.loads(ended.out)
+    assert (report["samples"], report["failures"]) == (3, {"chain": 0})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"), [((), 2), (("x", "--clips", 0), 2), (("x", "--first", 10**6), 3)]
+)
+def test_sample_clips_that_make_no_sense_are_refused(
+    sample_clips: Run, tmp_path: Path, arguments: tuple[object, ...], code: int
+) -> None:
+    assert sample_clips(*arguments)[:2] == (code, "")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_cgbench_has_figures_of_its_own(run: Run, tmp_path: Path) -> None:
