@@ -14,21 +14,23 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
-from rich.console import Console
 
 from vm.bundled import choose_checkpoint
-from vm.cli import app, parse_window
-from vm.errors import VideoError
+from vm.cli import app, asked_questions, check_contact_sheet, parse_window
+from vm.errors import QuestionError
+from vm.questions import Question
 from vm.result import Mode
-from vm.terminal import PROGRAM, complain, exit_code, print_json, progress, remark, run_app
-from worker import reader, runner, schema, show
+from vm.terminal import PROGRAM, print_json, remark, run_app
+from worker import reader, schema, show
+from worker.batch import Batch, MakeRequest, annotated_batches, usable_requests
 from worker.database import sqlite_file
-from worker.errors import INTERNAL_ERROR, exit_status
-from worker.jobs import AskSettings, Outcome, Request
+from worker.inquiry import Output, ask_all, told
+from worker.jobs import AskSettings, Request
 from worker.settings import Settings, current, using
 
 INTERRUPTED = 130
@@ -44,8 +46,20 @@ AsJson = Annotated[bool, typer.Option("--json", help="JSON instead of text, one 
 
 @app.command()
 def run(
-    videos: Annotated[list[Path], typer.Argument(help="Local video files.")],
-    question: Annotated[list[str], typer.Option("--question", "-q", help="Repeat it to ask several.")],
+    videos: Annotated[
+        list[Path] | None, typer.Argument(metavar="VIDEO...", help="Local video files.")
+    ] = None,
+    question: Annotated[
+        list[str] | None, typer.Option("--question", "-q", metavar="TEXT", help="Repeat it to ask several.")
+    ] = None,
+    question_file: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="One question per line, as text or as JSON; - is standard input."),
+    ] = None,
+    annotations: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Videos, questions and what is true, shown beside what is found."),
+    ] = None,
     option: Annotated[
         list[str] | None, typer.Option(metavar="TEXT", help="A possible answer; repeat it, at least twice.")
     ] = None,
@@ -64,6 +78,10 @@ def run(
     base: Annotated[str | None, typer.Option(metavar="DIR", help="Instead of VIDEOMIND_BASE.")] = None,
     device: Annotated[str | None, typer.Option(help="Instead of VIDEOMIND_DEVICE.")] = None,
     dtype: Annotated[str | None, typer.Option(help="Instead of VIDEOMIND_DTYPE.")] = None,
+    contact_sheet: Annotated[
+        Path | None,
+        typer.Option(metavar="OUT.png", dir_okay=False, help="Frames of the best moments, to look at."),
+    ] = None,
     database: Database = None,
     as_json: AsJson = False,
 ) -> None:
@@ -71,16 +89,30 @@ def run(
 
     \b
     videomind run yard.mp4 gate.mp4 -q "When does the lorry leave?" -q "Who opens the gate?"
+    videomind run yard.mp4 --question-file questions.txt --contact-sheet moments.png
+    videomind run --annotations samples/truth.jsonl
 
+    Question files are those of videomind ask, annotations those of videomind evaluate.
+    With several questions the contact sheets are numbered: OUT-1.png, OUT-2.png.
     What has been answered before is shown again without asking the model.
     The bundled checkpoint knows only a synthetic world; videomind pull gets real weights.
     """
-    settings = AskSettings(parse_window(window), min_answer_seconds)
-    requests = [Request(text, tuple(option or ()), mode, settings) for text in question]
+    check_contact_sheet(contact_sheet)
+    request = partial(Request, mode=mode, settings=AskSettings(parse_window(window), min_answer_seconds))
+    if annotations is None:
+        questions = asked_questions(question or (), option or (), question_file)
+        batches, errors = _batches(videos or (), questions, request)
+    elif videos or question or option or question_file:
+        raise typer.BadParameter("they bring their own videos and questions", param_hint="--annotations")
+    else:
+        batches, errors = annotated_batches(annotations, request), []
     given = {"checkpoint": checkpoint, "base": base, "device": device, "dtype": dtype}
     with _settings(database_url=database, **given) as chosen:
-        choose_checkpoint(chosen.checkpoint, chosen.base, remark)
-        raise typer.Exit(_run(videos, requests, as_json))
+        codes = [told(error) for error in errors]
+        if batches:
+            choose_checkpoint(chosen.checkpoint, chosen.base, remark)
+            codes += ask_all(batches, Output(as_json, contact_sheet))
+    raise typer.Exit(next((code for code in codes if code), 0))
 
 
 @db.command()
@@ -135,35 +167,14 @@ def main() -> NoReturn:
         raise
 
 
-def _run(videos: Sequence[Path], requests: Sequence[Request], as_json: bool) -> int:
-    """Asks everything of every video, whatever becomes of the others; the first failure's exit code."""
-    with progress() as report:
-        report("loading", 0.0)
-        runner.prepare()
-    codes = []
-    for video in videos:
-        try:
-            with progress() as report:
-                outcomes = runner.answer(video, requests, report)
-        except VideoError as error:
-            complain(error)
-            codes.append(exit_code(error))
-        else:
-            _show(outcomes, as_json)
-            codes += [_code(outcome) for outcome in outcomes]
-    return next((code for code in codes if code), 0)
-
-
-def _code(outcome: Outcome) -> int:
-    return 0 if outcome.state == "succeeded" else exit_status(outcome.error_code or INTERNAL_ERROR)
-
-
-def _show(outcomes: Sequence[Outcome], as_json: bool) -> None:
-    if not as_json:
-        show.print_outcomes(outcomes, Console())
-        return
-    for outcome in outcomes:
-        print_json(json.dumps(outcome.to_dict(), ensure_ascii=False))
+def _batches(
+    videos: Sequence[Path], questions: Sequence[Question | QuestionError], request: MakeRequest
+) -> tuple[list[Batch], list[QuestionError]]:
+    """Every usable question for every video, and what is wrong with the others."""
+    if not videos:
+        raise typer.BadParameter("give a video, or --annotations", param_hint="VIDEO")
+    requests, errors = usable_requests(questions, request)
+    return [Batch(video, requests) for video in videos if requests], errors
 
 
 @contextmanager

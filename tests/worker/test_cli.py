@@ -74,6 +74,31 @@ def test_options_mode_and_settings_reach_the_analysis(run: Callable, video: Path
     assert row == ('["x", "y"]', "ground", '{"window": null, "min_answer_seconds": null}')
 
 
+def test_questions_may_come_from_a_file_with_their_options(run: Callable, video: Path, tmp_path: Path):
+    asked = tmp_path / "questions.txt"
+    asked.write_text('a\n{"question": "b", "options": ["x", "y"]}\n{broken\n')
+    code, out, err = run(video, "--question-file", asked, "--json")
+    lines = [json.loads(line) for line in out.splitlines()]
+    assert [(line["question"], line["options"]) for line in lines] == [("a", []), ("b", ["x", "y"])]
+    assert err.startswith(f"videomind: {asked}, line 3: ")
+    assert (code, err.count("\n")) == (3, 1)
+
+
+def test_annotations_bring_videos_questions_and_truths(run: Callable, video: Path, tmp_path: Path):
+    truth = tmp_path / "truth.jsonl"
+    row = {"video": str(video), "question": "a", "spans": [[1.0, 1.6]], "options": ["x", "y"], "answer": "x"}
+    truth.write_text(json.dumps(row) + "\n")
+    code, out, err = run("--annotations", truth)
+    assert (code, err) == (0, "")
+    assert "moments  0:01.0 - 0:01.6  0:01.0 - 0:01.6   1.00\n" in out
+    assert "answer   x                through the door\n" in out
+
+
+def test_contact_sheets_are_drawn(run: Callable, video: Path, tmp_path: Path):
+    assert run(video, "-q", "a", "-q", "b", "--contact-sheet", tmp_path / "sheet.png")[0] == 0
+    assert sorted(path.name for path in tmp_path.glob("*.png")) == ["sheet-1.png", "sheet-2.png"]
+
+
 def test_a_missing_video_costs_only_itself(run: Callable, video: Path, tmp_path: Path):
     code, out, err = run(tmp_path / "none.mp4", video, "-q", "a")
     assert code == 3
@@ -115,10 +140,25 @@ def test_a_bad_checkpoint_ends_with_4_before_any_row_is_made(
 
 @pytest.mark.parametrize(
     "arguments",
-    [(), ("-q",), ("-q", "a", "--mode", "guess"), ("-q", "a", "--window", "soon"), ("-q", "a", "--nosuch")],
+    [
+        (),
+        ("-q",),
+        ("-q", "a", "--mode", "guess"),
+        ("-q", "a", "--window", "soon"),
+        ("-q", "a", "--nosuch"),
+        ("-q", "a", "--question-file", "questions.txt"),
+        ("--question-file", "questions.txt", "--option", "a"),
+        ("--annotations", "truth.jsonl"),
+        ("-q", "a", "--contact-sheet", "nowhere/sheet.png"),
+    ],
 )
 def test_wrong_usage_ends_with_2(run: Callable, video: Path, arguments: tuple[str, ...]):
     assert run(video, *arguments)[0] == 2
+
+
+@pytest.mark.parametrize("arguments", [("-q", "a"), ("--annotations", "truth.jsonl", "-q", "a")])
+def test_wrong_usage_without_a_video_ends_with_2(run: Callable, arguments: tuple[str, ...]):
+    assert run(*arguments)[0] == 2
 
 
 def test_an_empty_question_ends_with_3(run: Callable, video: Path):

@@ -3,18 +3,21 @@ from io import StringIO
 
 from rich.console import Console
 
+from vm.evaluation.samples import Sample
+from vm.moments import Span
+from vm.result import Answer, Plan, Step
 from worker.jobs import Outcome
 from worker.reader import Rows
-from worker.show import print_outcomes, table_lines
+from worker.show import print_outcomes, table_lines, truth_lines
 
 FAILED = Outcome(
     7, "file:///videos/a%20b.mp4", "Who?", "failed", "no_frames", "a b.mp4: nothing decodes", None
 )
 
 
-def _printed(*outcomes: Outcome) -> str:
+def _printed(*outcomes: Outcome, truth: Sample | None = None) -> str:
     console = Console(file=StringIO(), width=100)
-    print_outcomes(outcomes, console)
+    print_outcomes(outcomes, [truth for _ in outcomes], console)
     return console.file.getvalue()
 
 
@@ -38,6 +41,48 @@ def test_control_codes_and_markup_of_strangers_stay_harmless():
     printed = _printed(replace(FAILED, question="\x1b[2J[red]x", error_message="a\nb\r"))
     assert "\x1b" not in printed
     assert "[red]x" in printed
+
+
+def test_the_truth_stands_beside_what_was_found(found):
+    spans = (Span(0.0, 0.5), Span(1.1, 1.6), Span(1.9, 2.0))
+    truth = Sample("a.mp4", "Where?", spans=spans, mode="ground", options=("a", "b"), answer="b")
+    result = replace(found("Where?"), answer=Answer("a", "A", Span(0, 2)))
+    assert list(truth_lines(truth, result)) == [
+        "         true             found            IoU",
+        "plan     ground           ground-answer",
+        "moments  0:00.0 - 0:00.5  0:01.0 - 0:01.6  0.83",
+        "         0:01.1 - 0:01.6  0:00.1 - 0:00.4  0.60",
+        "         0:01.9 - 0:02.0",
+        "answer   b                a",
+    ]
+    done = replace(FAILED, state="succeeded", result=result)
+    assert "answer   b                a\n" in _printed(done, truth=truth)
+
+
+def test_nothing_found_is_shown_as_nothing(found):
+    truth = Sample("a.mp4", "Where?", spans=(Span(0.0, 0.5),), mode="ground", options=("a", "b"), answer="b")
+    unusable = Plan((Step("answerer"),), "gibberish", fallback=True)
+    nothing = replace(found("Where?"), plan=unusable, candidates=(), moments=(), answer=None)
+    assert list(truth_lines(truth, nothing))[1:] == [
+        "plan     ground           none that could be used",
+        "moments  0:00.0 - 0:00.5  none                     0.00",
+        "answer   b                none",
+    ]
+
+
+def test_only_what_is_known_is_compared(found):
+    assert list(truth_lines(Sample("a.mp4", "Where?"), found("Where?"))) == ["  true  found  IoU"]
+    fixed = found("Where?", "ground")
+    assert "plan" not in "".join(truth_lines(Sample("a.mp4", "Where?", mode="ground"), fixed))
+
+
+def test_strangers_truths_stay_harmless(found):
+    truth = Sample("a.mp4", "Where?", options=("\x1b[2Ja", "b"), answer="\x1b[2Ja")
+    assert "\x1b" not in "".join(truth_lines(truth, found("Where?")))
+
+
+def test_a_failure_has_no_truth_beside_it():
+    assert "true" not in _printed(FAILED, truth=Sample("a.mp4", "Who?", spans=(Span(0, 1),)))
 
 
 def test_rows_are_aligned_under_their_names():
