@@ -1,4 +1,4 @@
-# make demo   the main job on a real video file, ending with its rows in SQL; output in demo/
+# make demo   the main job on video files, ending with its rows in SQL; output in demo/
 # make test   the tests          make lint   style and types          make bench   the measurements
 #
 # Each makes .venv and installs what it needs, once: again only after pyproject.toml or
@@ -9,20 +9,26 @@ PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3,$(
 BIN := .venv/bin
 
 DEMO_URL := sqlite:///demo/videomind.db
-DEMO_MODEL := --checkpoint tests/parity/checkpoint --base tests/parity/base
+# What is made here is made with the checkpoint in this repository, whatever the environment names.
+unexport VIDEOMIND_CHECKPOINT VIDEOMIND_BASE
 
 .PHONY: demo test bench lint
 .DELETE_ON_ERROR:
 
 demo: .venv/installed-demo
-	rm -rf demo
-	mkdir demo
+	mkdir -p demo
+	rm -f demo/videomind.db* demo/moments-*.png
 	@echo
-	@echo "The model of this demo is a miniature made for tests. It shows how the parts work together;"
-	@echo "what it answers means nothing."
+	@echo "Clips of the synthetic world, each with a question and what is true:"
 	@echo
-	$(BIN)/videomind run tests/parity/videos/short24s.mp4 $(DEMO_MODEL) --database $(DEMO_URL) \
-		-q "When does the man turn around?" -q "Why did the man appear?"
+	$(BIN)/videomind sample-clips demo/clips
+	@echo
+	@echo "The questions, put to the small model that comes with this program. What is true stands beside what"
+	@echo "it found, right or wrong:"
+	@echo
+	$(BIN)/videomind run --annotations demo/clips/truth.jsonl --database $(DEMO_URL) \
+		--contact-sheet demo/moments.png
+	@echo "The moments to look at: demo/moments-1.png, -2, -3. And the rows all this became:"
 	@echo
 	$(BIN)/videomind sql --database $(DEMO_URL) "SELECT id, uri, duration, width, height, codec, state FROM videos"
 	@echo
@@ -39,6 +45,7 @@ bench: .venv/installed-bench
 	$(BIN)/python tests/benchmarks/bench_decode.py
 	$(BIN)/python tests/benchmarks/bench_chain.py
 	$(BIN)/python tests/benchmarks/bench_chain.py --large --repeats 1
+	$(BIN)/python tests/benchmarks/bench_bundled.py
 
 lint: .venv/installed-lint
 	$(BIN)/ruff check

@@ -38,7 +38,7 @@ def print_outcomes(outcomes: Sequence[Outcome], truths: Sequence[Sample | None],
 
 def truth_lines(truth: Sample, result: Result) -> Iterator[str]:
     """What would be right beside what was found, in columns; the judgement is left to the reader."""
-    rows = [("", "true", "found", "IoU")]
+    rows = [("", "true", "found", "IoU" if truth.spans else "")]
     if truth.mode and result.mode == "auto":
         rows.append(("plan", truth.mode, route_of(result.plan) or "none that could be used", ""))
     rows += _moment_rows(truth, result)

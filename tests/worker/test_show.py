@@ -71,7 +71,7 @@ def test_nothing_found_is_shown_as_nothing(found):
 
 
 def test_only_what_is_known_is_compared(found):
-    assert list(truth_lines(Sample("a.mp4", "Where?"), found("Where?"))) == ["  true  found  IoU"]
+    assert list(truth_lines(Sample("a.mp4", "Where?"), found("Where?"))) == ["  true  found"]
     fixed = found("Where?", "ground")
     assert "plan" not in "".join(truth_lines(Sample("a.mp4", "Where?", mode="ground"), fixed))
 
