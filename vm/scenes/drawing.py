@@ -121,9 +121,9 @@ def whereabouts(actor: Actor, time: float) -> tuple[float, float, float]:
     holder = actor.held_by(time)
     if holder is None:
         return actor.place.at(time), actor.lane, scale
-    lift = 0.16 * (1 - holder.crouch.at(time)) * scale
+    lift = 0.18 * (1 - holder.crouch.at(time)) * scale
     facing = 1 if holder.velocity(time) >= 0 else -1
-    return holder.place.at(time) + 0.09 * facing, holder.lane - lift, scale
+    return holder.place.at(time) + 0.11 * facing, holder.lane - lift, scale
 
 
 def _pose(actor: Actor, time: float) -> tuple[bool, int, int, int]:

@@ -15,28 +15,28 @@ from vm.moments import Span
 from vm.scenes.vocabulary import COLOURS, ITEMS, MOBILE, Action, Kind, Side, held_out
 
 WIDTHS: dict[str, float] = {
-    "person": 0.17,
-    "car": 0.42,
-    "bicycle": 0.34,
-    "dog": 0.27,
-    "ball": 0.13,
-    "bag": 0.15,
-    "box": 0.15,
-    "door": 0.22,
+    "person": 0.2,
+    "car": 0.46,
+    "bicycle": 0.38,
+    "dog": 0.32,
+    "ball": 0.17,
+    "bag": 0.18,
+    "box": 0.18,
+    "door": 0.26,
 }
 HEIGHTS: dict[str, float] = {
-    "person": 0.42,
-    "car": 0.21,
-    "bicycle": 0.25,
-    "dog": 0.18,
-    "ball": 0.13,
-    "bag": 0.15,
-    "box": 0.14,
-    "door": 0.46,
+    "person": 0.5,
+    "car": 0.24,
+    "bicycle": 0.29,
+    "dog": 0.22,
+    "ball": 0.17,
+    "bag": 0.18,
+    "box": 0.17,
+    "door": 0.52,
 }
 _LANES = (0.66, 0.76, 0.86, 0.96)  # where feet stand, of the frame's height; the lower the nearer
 _DOOR_SILL = 0.6
-_REACH = 0.13  # between a person and what is picked up, or whom is met
+_REACH = 0.17  # between a person and what is picked up, or whom is met
 _KIND_CHANCES = (0.42, 0.2, 0.14, 0.14, 0.1)  # of MOBILE
 
 
@@ -125,7 +125,7 @@ def _try_script(rng: random.Random, duration: float, aspect: float, composition:
     stage = _Stage(rng, duration, aspect)
     if rng.random() < 0.35:
         stage.add_door()
-    count = 1 + sum(rng.random() < min(0.85, duration / 45) for _ in range(4))
+    count = 1 + sum(rng.random() < min(0.85, duration / 45) for _ in range(3))
     if rng.random() < 0.3 and duration > 14:
         stage.add_meeting()
         count = max(1, count - 2)
