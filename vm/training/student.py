@@ -18,6 +18,7 @@ from torch.nn.functional import cross_entropy, embedding
 
 from vm.model.positions import rotary_positions, text_positions, video_ids
 from vm.model.timestamp_decoder import TimestampDecoder, mean_frame_states
+from vm.training.lesson_attention import attend_to_lessons
 from vm.training.lessons import Example, Lesson
 from vm.training.losses import at_least_a_frame, draw_anchor, grounding_losses
 
@@ -47,9 +48,13 @@ class Layout:
     owners: Tensor
 
     def visible(self) -> Tensor:
-        """(N, N) bool: which tokens (columns) each token sees: the prefix and its own, up to itself."""
-        shared = (self.owners == 0) | (self.owners[:, None] == self.owners)
-        return shared.tril()
+        """(E, N) bool: which tokens (columns) each token of an example sees: the prefix and its own so far.
+
+        Those of the prefix see what comes before them.
+        """
+        prefix = int((self.owners == 0).sum())
+        shared = (self.owners == 0) | (self.owners[prefix:, None] == self.owners)
+        return shared.tril(prefix)
 
 
 @dataclass(frozen=True)
@@ -123,6 +128,7 @@ class Student(nn.Module):
         own_embeddings: bool = False,
     ) -> None:
         super().__init__()
+        attend_to_lessons(text_model)
         self.text_model = text_model
         self.head = head
         self.tokens = tokens
@@ -171,7 +177,9 @@ class Student(nn.Module):
             output = self.text_model(
                 inputs_embeds=embedded[None],
                 position_ids=layout.positions[:, None].to(embedded.device),
-                attention_mask=layout.visible()[None, None].to(embedded.device),
+                attention_mask=dict.fromkeys(
+                    self.text_model.config.layer_types, layout.visible().to(embedded.device)
+                ),
                 use_cache=False,
             )
         finally:
