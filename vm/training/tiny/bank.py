@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from vm.config import PATCH_SIZE, PIXEL_FACTOR
 from vm.model import vision
+from vm.moments import Span
 from vm.patches import to_patches
 from vm.scenes.clip import Clip
 from vm.scenes.vocabulary import SEEDS
@@ -21,6 +22,7 @@ from vm.training.tiny.sizes import ROLES
 from vm.training.tiny.vision import shown, shown_size
 from vm.video.sampling import sample_indices
 
+ASIDE = 100_000  # the number of the first clip that is kept for the verifier
 _BATCH = 64  # temporal patches encoded together
 
 
@@ -42,6 +44,21 @@ class Footprint:
     def token_grid(self, features: Tensor) -> tuple[int, int, int]:
         height, width = shown_size(self.clip)
         return len(features), height // PIXEL_FACTOR, width // PIXEL_FACTOR
+
+    def cut(self, span: Span) -> Tensor:
+        """The dense features of a stretch, at least two temporal patches."""
+        return self.dense[slice(*self._patches(span))]
+
+    def fitted(self, span: Span) -> Span:
+        """Where the features of a stretch really lie, in seconds."""
+        first, last = self._patches(span)
+        seconds = self.clip.duration / len(self.dense)
+        return Span(first * seconds, min(last * seconds, self.clip.duration))
+
+    def _patches(self, span: Span) -> tuple[int, int]:
+        count, duration = len(self.dense), self.clip.duration
+        first = min(round(span.start / duration * count), count - 2)
+        return first, max(round(span.end / duration * count), first + 2)
 
 
 def training_clip(number: int) -> Clip:
@@ -91,7 +108,7 @@ class Bank:
     def path(self, number: int) -> Path:
         return self._folder / f"{number:06d}.safetensors"
 
-    def fill(self, tower: torch.nn.Module, numbers: range) -> None:
+    def fill(self, tower: torch.nn.Module, numbers: Iterable[int]) -> None:
         """Make what is missing."""
         self._folder.mkdir(parents=True, exist_ok=True)
         for number in numbers:
@@ -102,6 +119,14 @@ class Bank:
                 partial.replace(path)
 
     def numbers(self) -> list[int]:
+        """Of what base, planner and grounder learn from."""
+        return [number for number in self._all() if number < ASIDE]
+
+    def aside(self) -> list[int]:
+        """Of what they never see, so that the grounder's mistakes there are those it makes elsewhere."""
+        return [number for number in self._all() if number >= ASIDE]
+
+    def _all(self) -> list[int]:
         return sorted(int(path.stem) for path in self._folder.glob("*.safetensors"))
 
     def load(self, number: int) -> Footprint:

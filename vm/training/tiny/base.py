@@ -1,12 +1,10 @@
-"""The base from nothing: its language model learns to describe and to answer what the frozen tower sees."""
+"""The base from nothing: its language model learns to describe, find and answer what the tower sees."""
 
 from __future__ import annotations
 
-import json
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -14,106 +12,123 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 from transformers import Qwen2VLConfig, Qwen2VLForConditionalGeneration
 
-from vm.moments import Span
-from vm.scenes.clip import Clip
-from vm.scenes.vocabulary import ACTIONS, COLOURS, KINDS
-from vm.training.student import Student, TokenIds
+from vm.errors import TrainingError
+from vm.model.timestamp_decoder import TimestampDecoder
+from vm.text_file import write_json
+from vm.training.save import copy_companions
+from vm.training.student import LossSums, Reading, Student, TokenIds, lay_out
 from vm.training.tiny.bank import Bank, endless
-from vm.training.tiny.base_lessons import Pupil, active_events, base_lesson
+from vm.training.tiny.base_lessons import BaseLesson, base_lesson
+from vm.training.tiny.doings import DOINGS, frame_doings, token_doings
 from vm.training.tiny.loop import Optimizer, Schedule, rank, train
-from vm.training.tiny.sizes import HIDDEN, SPECIAL_TOKENS, base_config
+from vm.training.tiny.pupil import Pupil
+from vm.training.tiny.sizes import DECODER_WIDTH, HIDDEN, base_config
 from vm.training.tiny.vision import trained_tower
+from vm.training.weights import base_tensors
 
-_COLOURS = list(COLOURS)
-_KIND_ACTIONS = 0
-_COLOUR_ACTIONS = len(KINDS) * len(ACTIONS)
-_KIND_COLOURS = _COLOUR_ACTIONS + len(COLOURS) * len(ACTIONS)
-DOINGS = _KIND_COLOURS + len(KINDS) * len(COLOURS)
-_DOING_WEIGHT = 0.15
+DECODER = "decoder.safetensors"
+_WATCHED_LAYER = 2  # whose states are to say what goes on, so that later layers can look it up there
+_FRAME_WEIGHT, _TOKEN_WEIGHT, _GROUNDING_WEIGHT = 0.1, 0.05, 0.5
 
 
 class Learner(nn.Module):
-    """The whole Qwen2-VL, and a head that names what goes on in each temporal patch, thrown away afterwards.
+    """The whole Qwen2-VL with a timestamp decoder, and heads that name what goes on.
 
-    It names pairs (kind and action, colour and action, kind and colour), of which a combination never
-    seen is made up as well as any other.
+    The heads are thrown away afterwards; the decoder is what the grounder's starts from.
     """
 
-    def __init__(self, config: dict[str, Any]) -> None:
+    def __init__(self, ids: Mapping[str, int]) -> None:
         super().__init__()
-        settings = Qwen2VLConfig.from_dict({**config, "torch_dtype": "float32"})  # it is stored in float16
+        settings = Qwen2VLConfig.from_dict(
+            {**base_config(ids), "torch_dtype": "float32"}
+        )  # stored as float16
         self.model = Qwen2VLForConditionalGeneration(settings)
-        tokens = TokenIds(config["video_token_id"], -1, -1, -1)
-        self.student = Student(self.model.model.language_model, self.model.lm_head, tokens)
-        self.norm = nn.LayerNorm(HIDDEN)
-        self.doings = nn.Linear(HIDDEN, DOINGS)
+        tokens = TokenIds(
+            *(ids[token] for token in ("<|video_pad|>", "<|reg|>", "<|seg_start|>", "<|seg_end|>"))
+        )
+        decoder = TimestampDecoder(HIDDEN, DECODER_WIDTH)
+        self.student = Student(self.model.model.language_model, self.model.lm_head, tokens, decoder)
+        self.frame_norm, self.token_norm = nn.LayerNorm(HIDDEN), nn.LayerNorm(HIDDEN)
+        self.frame_head, self.token_head = nn.Linear(HIDDEN, DOINGS), nn.Linear(HIDDEN, DOINGS)
+        for head in (self.frame_head, self.token_head):
+            nn.init.constant_(head.bias, -4.0)  # little goes on at a time
+
+    def losses(self, taught: BaseLesson) -> dict[str, Tensor]:
+        """Parts of the loss, each a mean, weighted."""
+        lesson = taught.lesson
+        reading, seen = self._read(taught)
+        sums: LossSums = self.student.losses(lesson, reading)
+        grounded = max(1, sum(bool(example.spans) for example in lesson.examples))
+        frames = self.frame_head(self.frame_norm(reading.frame_states))
+        tokens = self.token_head(self.token_norm(seen))
+        wanted = token_doings(taught.clip, taught.span, lesson.token_grid).flatten(0, 1)
+        return {
+            "language": sums.language / len(lesson.examples),
+            "grounding": _GROUNDING_WEIGHT * (sums.total - sums.language) / grounded,
+            "frames": _FRAME_WEIGHT * _missed(frames, frame_doings(taught.clip, taught.span, len(frames))),
+            "tokens": _TOKEN_WEIGHT * _missed(tokens, wanted),
+        }
+
+    def _read(self, taught: BaseLesson) -> tuple[Reading, Tensor]:
+        """The lesson, read, and the states of the video's tokens (T·H·W, hidden) behind an inner layer."""
+        kept: list[Tensor] = []
+        layer = self.model.model.language_model.layers[_WATCHED_LAYER]
+        hook = layer.register_forward_hook(lambda _, __, output: kept.append(output))
+        try:
+            reading = self.student.read(taught.lesson)
+        finally:
+            hook.remove()
+        states = kept[0][0] if isinstance(kept[0], tuple) else kept[0]
+        ids = lay_out(taught.lesson, self.student.tokens).ids
+        return reading, states.view(-1, HIDDEN)[ids == self.student.tokens.video]
 
 
-def doing_labels(clip: Clip, span: Span, count: int) -> Tensor:
-    """(count, DOINGS) of 0 and 1: what goes on in each of a view's temporal patches."""
-    labels = torch.zeros(count, DOINGS)
-    for patch in range(count):
-        for event in active_events(clip, span.start + (patch + 0.5) / count * span.length):
-            for actor in filter(None, (event.actor, event.other if event.action == "meet" else None)):
-                kind, colour = KINDS.index(actor.kind), _COLOURS.index(actor.colour)
-                action = ACTIONS.index(event.action)
-                labels[patch, _KIND_ACTIONS + kind * len(ACTIONS) + action] = 1
-                labels[patch, _COLOUR_ACTIONS + colour * len(ACTIONS) + action] = 1
-                labels[patch, _KIND_COLOURS + kind * len(_COLOURS) + colour] = 1
-    return labels
+def _missed(guessed: Tensor, labels: Tensor) -> Tensor:
+    return binary_cross_entropy_with_logits(guessed, labels, reduction="none").sum(-1).mean()
 
 
 def train_base(
-    tokenizer: Path, vision: Path, bank: Path, folder: Path, steps: int, lessons_per_step: int = 8
+    tokenizer: Path, vision: Path, bank: Path, folder: Path, steps: int, lessons_per_step: int = 4
 ) -> None:
-    """Train the language model over the bank, or go on; `folder` gets its state and log."""
+    """Train the language model over the bank, or go on; `folder` gets its state and log.
+
+    Args:
+        lessons_per_step: of each process.
+    """
     pupil = Pupil.load(tokenizer)
     torch.manual_seed(0)
-    config = base_config(special_ids(pupil))
-    learner = Learner(config)
-    learner.model.model.visual = trained_tower(vision, config)
-    schedule = Schedule(steps, falling=0.35)
-    optimizer = Optimizer(learner, schedule, plain=("embed_tokens", "doings"))
-    bank_ = Bank(bank)
+    learner = Learner(pupil.special_ids)
+    learner.model.model.visual = trained_tower(vision)
+    torch.manual_seed(rank())
+    schedule = Schedule(steps, matrix_rate=3e-3, other_rate=2e-3, falling=0.5)
+    optimizer = Optimizer(learner, schedule, plain=("embed_tokens", "_head"))
 
-    def batches(step: int) -> Iterator[list[tuple[Any, Clip, Span]]]:
+    def batches(step: int) -> Iterator[list[BaseLesson]]:
         rng = random.Random(f"base {step} {rank()}")  # noqa: S311
-        numbers = endless(bank_, f"{step} {rank()}")
+        numbers = endless(Bank(bank), f"{step} {rank()}")
         while True:
-            batch = []
-            for _ in range(lessons_per_step):
-                footprint = bank_.load(next(numbers))
-                lesson, span = base_lesson(pupil, footprint, rng)
-                batch.append((lesson, footprint.clip, span))
-            yield batch
+            yield [base_lesson(pupil, Bank(bank).load(next(numbers)), rng) for _ in range(lessons_per_step)]
 
-    def loss_of(batch: list[tuple[Any, Clip, Span]]) -> dict[str, Tensor]:
-        sums = {"language": torch.tensor(0.0), "doing": torch.tensor(0.0)}
-        for lesson, clip, span in batch:
-            reading = learner.student.read(lesson)
-            language = torch.stack([losses.mean() for losses in reading.token_losses]).mean()
-            guessed = learner.doings(learner.norm(reading.frame_states))
-            labels = doing_labels(clip, span, len(guessed))
-            lost = binary_cross_entropy_with_logits(guessed, labels, reduction="none").sum(-1).mean()
-            ((language + _DOING_WEIGHT * lost) / len(batch)).backward()
-            sums["language"] += language.detach() / len(batch)
-            sums["doing"] += lost.detach() / len(batch)
+    def loss_of(batch: list[BaseLesson]) -> dict[str, Tensor]:
+        sums: dict[str, Tensor] = {}
+        for taught in batch:
+            parts = {name: part / len(batch) for name, part in learner.losses(taught).items()}
+            torch.stack(list(parts.values())).sum().backward()
+            sums = {name: sums.get(name, torch.tensor(0.0)) + part.detach() for name, part in parts.items()}
         return sums
 
     train(learner, optimizer, schedule, batches, loss_of, folder)  # type: ignore[arg-type]
     if rank() == 0:
-        save_base(learner.model, config, tokenizer, folder / "base")
+        save_base(learner, pupil, tokenizer, folder / "base")
 
 
-def special_ids(pupil: Pupil) -> dict[str, int]:
-    return {text: pupil.chat.token_id(text) for text in SPECIAL_TOKENS}
-
-
-def save_base(model: Any, config: dict[str, Any], tokenizer: Path, folder: Path) -> None:
-    """Write the base as transformers does, in float16, the tied head left out."""
+def save_base(learner: Learner, pupil: Pupil, tokenizer: Path, folder: Path) -> None:
+    """Write the base in float16 as Qwen2-VL is published, and its decoder beside it."""
     folder.mkdir(parents=True, exist_ok=True)
-    weights = {n: w.half().contiguous() for n, w in model.state_dict().items() if n != "lm_head.weight"}
-    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n")
-    for name in ("tokenizer.json", "chat_template.json"):
-        (folder / name).write_bytes((tokenizer / name).read_bytes())
+    tensors = base_tensors(learner.student, learner.model.model.visual)
+    stored = {name: tensor.detach().half().contiguous() for name, tensor in tensors.items()}
+    assert learner.student.decoder is not None
+    save_file(learner.student.decoder.state_dict(), folder.parent / DECODER)
+    save_file(stored, folder / "model.safetensors", metadata={"format": "pt"})
+    write_json(folder / "config.json", base_config(pupil.special_ids), TrainingError)
+    copy_companions(tokenizer, folder)

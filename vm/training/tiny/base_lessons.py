@@ -1,110 +1,105 @@
-"""Footprints of clips to lessons: what the base is asked about them, and what it should reply."""
+"""Footprints of clips to lessons for the base: a little of everything its roles will be asked, and more."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from pathlib import Path
-
-from torch import Tensor
-from transformers import PreTrainedTokenizerFast
 
 from vm.moments import Span
-from vm.prompts import ChatTokenizer
 from vm.scenes.clip import Clip
-from vm.scenes.script import Event
 from vm.scenes.wording import SceneQuestion, detail_questions, overall_questions, tell
 from vm.training.lessons import Example, Lesson
 from vm.training.tiny.bank import Footprint
-from vm.training.tiny.sizes import CHAT_TEMPLATE
+from vm.training.tiny.pupil import Pupil
+from vm.training.tiny.role_lessons import (
+    grounder_example,
+    guessed_candidate,
+    localised,
+    planner_lesson,
+    verifier_lesson,
+)
 from vm.training.tiny.wording import DESCRIBE, NOTHING, letter, letter_prompt
 
 _TOLD = 7  # events told in one description at most
+_GROUNDED, _OVERALL, _DETAILS = 8, 3, 4  # questions of each sort behind one view, at most
 
 
 @dataclass(frozen=True)
-class Pupil:
-    """The tokenizer, and what is written with it."""
+class BaseLesson:
+    """A lesson, and the span (seconds) of the clip that it shows."""
 
-    chat: ChatTokenizer
-    end: int
-
-    @classmethod
-    def load(cls, folder: Path) -> Pupil:
-        tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"))
-        chat = ChatTokenizer(tokenizer, CHAT_TEMPLATE, "<|video_pad|>")
-        return cls(chat, chat.token_id("<|im_end|>"))
-
-    @property
-    def before(self) -> tuple[int, ...]:
-        return self.chat.chat("").before
-
-    def example(
-        self, prompt: str, reply: str, begun: str = "", spans: Sequence[tuple[float, float]] = ()
-    ) -> Example:
-        """Args: begun: the beginning of the reply, given and not learnt."""
-        asked = self.chat.chat(prompt, begun)
-        return Example(asked.after, (*self.chat.encode(reply), self.end), tuple(spans))
+    lesson: Lesson
+    clip: Clip
+    span: Span
 
 
-def base_lesson(pupil: Pupil, footprint: Footprint, rng: random.Random) -> tuple[Lesson, Span]:
-    """A lesson for the base, and the span (seconds) of the clip that it shows."""
-    kind = rng.random()
-    if kind < 0.4:
-        return _ground_lesson(pupil, footprint, rng)
-    if kind < 0.85:
-        return _segment_lesson(pupil, footprint, rng)
-    return _whole_lesson(pupil, footprint, rng)
+def base_lesson(pupil: Pupil, footprint: Footprint, rng: random.Random) -> BaseLesson:
+    """A lesson of one sort or another."""
+    (make,) = rng.choices(list(_SORTS), list(_SORTS.values()))
+    return make(pupil, footprint, rng)
 
 
-def _lesson(pupil: Pupil, footprint: Footprint, features: Tensor, examples: Sequence[Example]) -> Lesson:
-    grid = footprint.token_grid(features)
-    return Lesson(features.float(), grid, pupil.before, tuple(examples))
-
-
-def _ground_lesson(pupil: Pupil, footprint: Footprint, rng: random.Random) -> tuple[Lesson, Span]:
+def _ground_lesson(pupil: Pupil, footprint: Footprint, rng: random.Random) -> BaseLesson:
     clip = footprint.clip
     everything = Span(0, clip.duration)
-    examples = [pupil.example(rng.choice(DESCRIBE), _story(clip, everything, rng))]
-    asked = [*overall_questions(clip.script, clip.look, rng)]
-    examples += [_answered(pupil, question, rng) for question in rng.sample(asked, min(3, len(asked)))]
-    return _lesson(pupil, footprint, footprint.ground, examples), everything
+    moments = _some(localised(footprint, rng), _GROUNDED, rng)
+    asked = _some(overall_questions(clip.script, clip.look, rng), _OVERALL, rng)
+    asked += _some(detail_questions(clip.script, rng), _DETAILS // 2, rng)
+    examples = [grounder_example(pupil, footprint, question) for question in moments]
+    examples += [_answered(pupil, question, rng) for question in asked]
+    examples.append(pupil.example(rng.choice(DESCRIBE), _story(clip, everything, rng)))
+    return BaseLesson(pupil.lesson(footprint.ground, footprint, examples), clip, everything)
 
 
-def _whole_lesson(pupil: Pupil, footprint: Footprint, rng: random.Random) -> tuple[Lesson, Span]:
+def _whole_lesson(pupil: Pupil, footprint: Footprint, rng: random.Random) -> BaseLesson:
     clip = footprint.clip
     asked = [*overall_questions(clip.script, clip.look, rng)]
-    asked += _details(clip, Span(0, clip.duration), rng)[:2]
+    asked += _some(detail_questions(clip.script, rng), _DETAILS, rng)
     examples = [_answered(pupil, question, rng) for question in asked]
-    return _lesson(pupil, footprint, footprint.whole, examples), Span(0, clip.duration)
+    return BaseLesson(pupil.lesson(footprint.whole, footprint, examples), clip, Span(0, clip.duration))
 
 
-def _segment_lesson(pupil: Pupil, footprint: Footprint, rng: random.Random) -> tuple[Lesson, Span]:
+def _segment_lesson(pupil: Pupil, footprint: Footprint, rng: random.Random) -> BaseLesson:
     clip = footprint.clip
     event = rng.choice(clip.script.events)
-    least = rng.choice((4.0, 8.0, 16.0, 32.0))
     start = event.span.start - rng.uniform(0, 0.3) * event.span.length
     end = event.span.end + rng.uniform(0, 0.3) * event.span.length
-    segment = Span.clamped(start, end, clip.duration).grown(least, clip.duration)
-    features, segment = cut(footprint, segment)
-    examples = [_answered(pupil, question, rng) for question in _details(clip, segment, rng)[:6]]
+    least = rng.choice((4.0, 8.0, 8.0, 16.0, 32.0))
+    segment = footprint.fitted(Span.clamped(start, end, clip.duration).grown(least, clip.duration))
+    inside = [q for q in detail_questions(clip.script, rng) if _inside(q.spans[0], segment)]
+    examples = [_answered(pupil, question, rng) for question in _some(inside, 2 * _DETAILS, rng)]
     examples.append(pupil.example(rng.choice(DESCRIBE), _story(clip, segment, rng)))
-    return _lesson(pupil, footprint, features, examples), segment
+    return BaseLesson(pupil.lesson(footprint.cut(segment), footprint, examples), clip, segment)
 
 
-def cut(footprint: Footprint, span: Span) -> tuple[Tensor, Span]:
-    """The dense features of a stretch, at least two temporal patches, and where it really lies."""
-    count, duration = len(footprint.dense), footprint.clip.duration
-    first = min(round(span.start / duration * count), count - 2)
-    last = max(round(span.end / duration * count), first + 2)
-    return footprint.dense[first:last], Span(first / count * duration, last / count * duration)
+def _verify_lesson(pupil: Pupil, footprint: Footprint, rng: random.Random) -> BaseLesson:
+    asked = localised(footprint, rng)
+    if not asked:
+        return _whole_lesson(pupil, footprint, rng)
+    candidate = guessed_candidate(rng.choice(asked).spans[0], footprint.clip.duration, rng)
+    lesson, shown = verifier_lesson(pupil, footprint, candidate, asked[:_GROUNDED], rng)
+    return BaseLesson(lesson, footprint.clip, shown)
 
 
-def _details(clip: Clip, segment: Span, rng: random.Random) -> list[SceneQuestion]:
-    """Questions about what lies in the segment nearly whole, in random order."""
-    asked = [q for q in detail_questions(clip.script, rng) if _inside(q.spans[0], segment)]
-    return rng.sample(asked, len(asked))
+def _plan_lesson(pupil: Pupil, footprint: Footprint, rng: random.Random) -> BaseLesson:
+    return BaseLesson(planner_lesson(pupil, footprint, rng), footprint.clip, Span(0, footprint.clip.duration))
+
+
+_Sort = Callable[[Pupil, Footprint, random.Random], BaseLesson]
+_SORTS: dict[_Sort, float] = {
+    _ground_lesson: 0.5,
+    _segment_lesson: 0.25,
+    _whole_lesson: 0.1,
+    _verify_lesson: 0.1,
+    _plan_lesson: 0.05,
+}
+
+
+def _some(questions: Iterable[SceneQuestion], most: int, rng: random.Random) -> list[SceneQuestion]:
+    """At most so many, in random order."""
+    known = list(questions)
+    return rng.sample(known, min(most, len(known)))
 
 
 def _inside(span: Span, segment: Span) -> bool:
@@ -122,8 +117,3 @@ def _story(clip: Clip, segment: Span, rng: random.Random) -> str:
     told = [e for e in clip.script.events if e.asked and _inside(e.span, segment)]
     told.sort(key=lambda event: event.span.start)
     return ". ".join(tell(event, rng) for event in told[:_TOLD]) + "." if told else f"{NOTHING}."
-
-
-def active_events(clip: Clip, time: float) -> list[Event]:
-    """What is going on at a time, in seconds."""
-    return [event for event in clip.script.events if event.span.start <= time < event.span.end]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,7 @@ import torch
 import torch.distributed as processes
 from torch import Tensor, nn
 
+from vm.terminal import progress
 from vm.training.tiny.muon import Muon
 
 _LOG_EVERY = 20  # steps
@@ -96,39 +97,55 @@ def train(
     """
     folder.mkdir(parents=True, exist_ok=True)
     start = _resume(model, optimizer, folder / "state.pt")
-    batches, since, seen = make_batches(start), time.monotonic(), 0
-    sums: dict[str, float] = {}
-    for step in range(start, schedule.steps):
-        parts = loss_of(next(batches))
-        total = sum(parts.values(), torch.tensor(0.0))
-        if total.requires_grad:
-            total.backward()
-        _share_gradients(model)
-        norm = optimizer.step(step)
-        for name, part in parts.items():
-            sums[name] = sums.get(name, 0.0) + float(part.detach())
-        seen += 1
-        last = step + 1 == schedule.steps
-        if not _is_first():
-            continue
-        if (step + 1) % _LOG_EVERY == 0 or last:
-            pace = (time.monotonic() - since) / seen
-            line = {name: round(value / seen, 4) for name, value in sums.items()}
-            left = round((schedule.steps - step - 1) * pace / 60, 1)
-            line |= {
-                "step": step + 1,
-                "norm": round(norm, 3),
-                "seconds_per_step": round(pace, 3),
-                "minutes_left": left,
-            }
-            with (folder / "log.jsonl").open("a") as log:
-                log.write(json.dumps(line) + "\n")
-            sums, since, seen = {}, time.monotonic(), 0
-        if (step + 1) % _SAVE_EVERY == 0 or last:
-            _save(model, optimizer, step + 1, folder / "state.pt")
-        if step + 1 == schedule.falls_from:
-            # A longer run can go on from here.
-            _save(model, optimizer, step + 1, folder / "steady.pt")
+    batches, tally = make_batches(start), _Tally(start, schedule.steps, folder / "log.jsonl")
+    with progress() as report:
+        for step in range(start, schedule.steps):
+            parts = loss_of(next(batches))
+            total = sum(parts.values(), torch.tensor(0.0))
+            if total.requires_grad:
+                total.backward()
+            _share_gradients(model)
+            tally.add(parts, optimizer.step(step))
+            last = step + 1 == schedule.steps
+            if not _is_first():
+                continue
+            if (step + 1) % _LOG_EVERY == 0 or last:
+                report(tally.log(), (step + 1) / schedule.steps)
+            if (step + 1) % _SAVE_EVERY == 0 or last:
+                _save(model, optimizer, step + 1, folder / "state.pt")
+            if step + 1 == schedule.falls_from:
+                # A longer run can go on from here.
+                _save(model, optimizer, step + 1, folder / "steady.pt")
+
+
+class _Tally:
+    """Means of what was measured since the last line of the log."""
+
+    def __init__(self, start: int, steps: int, path: Path) -> None:
+        self._step, self._steps, self._path = start, steps, path
+        self._begin()
+
+    def _begin(self) -> None:
+        self._sums: dict[str, float] = {}
+        self._since, self._first = time.monotonic(), self._step
+
+    def add(self, parts: Mapping[str, Tensor], norm: float) -> None:
+        """One step's losses, and the norm of its gradient."""
+        self._step += 1
+        for name, value in {**parts, "norm": norm}.items():
+            self._sums[name] = self._sums.get(name, 0.0) + float(torch.as_tensor(value).detach())
+
+    def log(self) -> str:
+        """Write a line, and begin anew. Returns how things stand, in words."""
+        count = self._step - self._first
+        pace = (time.monotonic() - self._since) / count
+        left = (self._steps - self._step) * pace / 60
+        line = {name: round(value / count, 4) for name, value in self._sums.items()}
+        times = {"step": self._step, "seconds_per_step": round(pace, 3), "minutes_left": round(left, 1)}
+        with self._path.open("a") as log:
+            log.write(json.dumps({**times, **line}) + "\n")
+        self._begin()
+        return f"step {self._step} of {self._steps}, {left:.0f} min left"
 
 
 def rank() -> int:
@@ -144,7 +161,11 @@ def _share_gradients(model: nn.Module) -> None:
     """Each process's mean becomes that of all."""
     if not processes.is_initialized():
         return
-    gradients = [p.grad for p in model.parameters() if p.requires_grad and p.grad is not None]
+    learning = [p for p in model.parameters() if p.requires_grad]
+    for parameter in learning:  # what one process did not use, others may have used
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+    gradients = [p.grad for p in learning if p.grad is not None]
     flat = torch.cat([gradient.flatten() for gradient in gradients]) / processes.get_world_size()
     processes.all_reduce(flat)
     for gradient, shared in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):

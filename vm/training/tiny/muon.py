@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
+import torch.distributed as processes
 from torch import Tensor
 
 _COEFFICIENTS = (3.4445, -4.775, 2.0315)  # of the quintic Newton-Schulz iteration
@@ -14,6 +15,8 @@ _ITERATIONS = 5
 
 class Muon(torch.optim.Optimizer):
     """Momentum, made orthogonal: each matrix moves by the same amount in every direction.
+
+    Processes that train together share the work: each makes some of the updates, and gets the others'.
 
     Args:
         params: matrices.
@@ -28,18 +31,29 @@ class Muon(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
         for group in self.param_groups:
-            for weight in group["params"]:
-                if weight.grad is not None:
-                    self._move(weight, weight.grad, group["lr"], group["momentum"], group["weight_decay"])
+            weights = [weight for weight in group["params"] if weight.grad is not None]
+            wanted = [self._direction(weight, group["momentum"]) for weight in weights]
+            for weight, update in zip(weights, _orthogonal_together(wanted), strict=True):
+                weight.mul_(1 - group["lr"] * group["weight_decay"])
+                weight.add_(update, alpha=-group["lr"] * 0.2 * max(weight.shape) ** 0.5)
 
-    def _move(self, weight: Tensor, gradient: Tensor, rate: float, momentum: float, decay: float) -> None:
+    def _direction(self, weight: Tensor, momentum: float) -> Tensor:
         state = self.state[weight]
         if not state:
             state["momentum"] = torch.zeros_like(weight)
-        kept = state["momentum"].lerp_(gradient, 1 - momentum)
-        update = orthogonal(gradient.lerp(kept, momentum))
-        weight.mul_(1 - rate * decay)
-        weight.add_(update, alpha=-rate * 0.2 * max(weight.shape) ** 0.5)
+        assert weight.grad is not None
+        kept = state["momentum"].lerp_(weight.grad, 1 - momentum)
+        return weight.grad.lerp(kept, momentum)
+
+
+def _orthogonal_together(matrices: list[Tensor]) -> list[Tensor]:
+    if not processes.is_initialized() or processes.get_world_size() == 1:
+        return [orthogonal(matrix) for matrix in matrices]
+    count, rank = processes.get_world_size(), processes.get_rank()
+    made = [orthogonal(m) if i % count == rank else torch.zeros_like(m) for i, m in enumerate(matrices)]
+    flat = torch.cat([matrix.flatten() for matrix in made])
+    processes.all_reduce(flat)
+    return [part.view_as(m) for part, m in zip(flat.split([m.numel() for m in made]), made, strict=True)]
 
 
 def orthogonal(matrix: Tensor) -> Tensor:

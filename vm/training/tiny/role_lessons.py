@@ -5,77 +5,83 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
-from torch import Tensor
-
 from vm.config import ChainSettings
 from vm.moments import Span
 from vm.roles.verifier import marks, zoomed
 from vm.scenes.wording import SceneQuestion, detail_questions, when_questions
 from vm.training.lessons import Example, Lesson
 from vm.training.tiny.bank import Footprint
-from vm.training.tiny.base_lessons import Pupil, cut
-from vm.training.tiny.sizes import ROLES
+from vm.training.tiny.pupil import Pupil
 from vm.training.tiny.wording import all_questions, plan_for
-from vm.training.verifier_data import POSITIVE_IOU
 
 _ASKED = 12  # questions behind one view
-GROUNDED = "At<|reg|>"
+_GROUNDED = "At<|reg|>"
+_POSITIVE_IOU = (0.2, 0.9)
 _CHAIN = ChainSettings()
 
 
 def planner_lesson(pupil: Pupil, footprint: Footprint, rng: random.Random) -> Lesson:
     """Plans for whatever may be asked; the frames tell little."""
     asked = some(all_questions(footprint.clip, rng), rng)
-    examples = [pupil.example(_prompt("planner", q.question), plan_for(q)) for q in asked]
-    return _lesson(pupil, footprint, footprint.dense[[0, -1]], examples)
+    examples = [pupil.role_example("planner", q.question, plan_for(q)) for q in asked]
+    return pupil.lesson(footprint.dense[[0, -1]], footprint, examples)
 
 
 def grounder_lesson(pupil: Pupil, footprint: Footprint, asked: Sequence[SceneQuestion]) -> Lesson:
     """Where each question's query is to be found."""
+    examples = [grounder_example(pupil, footprint, question) for question in asked]
+    return pupil.lesson(footprint.ground, footprint, examples)
+
+
+def grounder_example(pupil: Pupil, footprint: Footprint, asked: SceneQuestion) -> Example:
     duration = footprint.clip.duration
-    examples = []
-    for question in asked:
-        spans = [(span.start / duration, span.end / duration) for span in question.spans]
-        examples.append(pupil.example(_prompt("grounder", str(question.query)), GROUNDED, spans=spans))
-    return _lesson(pupil, footprint, footprint.ground, examples)
+    spans = [(span.start / duration, span.end / duration) for span in asked.spans]
+    return pupil.role_example("grounder", str(asked.query), _GROUNDED, spans)
 
 
 def localised(footprint: Footprint, rng: random.Random) -> list[SceneQuestion]:
-    """All questions that need a moment."""
-    return [*when_questions(footprint.clip.script, rng), *detail_questions(footprint.clip.script, rng)]
+    """All questions that need a moment, in random order."""
+    script = footprint.clip.script
+    asked = [*when_questions(script, rng), *detail_questions(script, rng)]
+    return rng.sample(asked, len(asked))
 
 
 def verifier_lesson(
-    pupil: Pupil, footprint: Footprint, candidate: Span, asked: Sequence[SceneQuestion]
-) -> Lesson:
-    """Whether a candidate (seconds) is the moment of each of several questions."""
+    pupil: Pupil,
+    footprint: Footprint,
+    candidate: Span,
+    asked: Sequence[SceneQuestion],
+    rng: random.Random,
+) -> tuple[Lesson, Span]:
+    """Whether a candidate (seconds) is the moment of each of several questions; and what is shown of it.
+
+    What IoU makes a Yes is drawn anew for each, so that P(Yes) comes to rise with the IoU all the way:
+    with one bound for all, good candidates and better ones would be alike.
+    """
     inner, wider = zoomed(candidate, footprint.clip.duration, _CHAIN)
-    features, outer = cut(footprint, wider)
+    outer = footprint.fitted(wider)
+    features = footprint.cut(outer)
     examples = [
-        pupil.example(
-            _prompt("verifier", question.question),
-            "Yes" if candidate.iou(question.spans[0]) >= POSITIVE_IOU else "No",
+        pupil.role_example(
+            "verifier",
+            question.question,
+            "Yes" if candidate.iou(question.spans[0]) >= rng.uniform(*_POSITIVE_IOU) else "No",
         )
         for question in asked
     ]
-    return _lesson(pupil, footprint, features, examples, marks(inner, outer, len(features)))
+    return pupil.lesson(features, footprint, examples, marks(inner, outer, len(features))), outer
+
+
+def guessed_candidate(true: Span, duration: float, rng: random.Random) -> Span:
+    """As a grounder might propose: the true span more or less well, or something else."""
+    if rng.random() < 0.3:
+        ends = rng.uniform(0, duration), rng.uniform(0, duration)
+        return Span.clamped(*ends, duration).grown(2.0, duration)
+    blur = rng.choice((0.1, 0.3, 0.6)) * true.length
+    start, end = true.start + rng.gauss(0, blur), true.end + rng.gauss(0, blur)
+    return Span.clamped(start, end, duration).grown(1.0, duration)
 
 
 def some(asked: Sequence[SceneQuestion], rng: random.Random) -> list[SceneQuestion]:
     """As many as are packed behind one view, in random order."""
     return rng.sample(asked, min(_ASKED, len(asked)))
-
-
-def _prompt(role: str, text: str) -> str:
-    return str(ROLES[role]["prompt"]).format(text)
-
-
-def _lesson(
-    pupil: Pupil,
-    footprint: Footprint,
-    features: Tensor,
-    examples: Sequence[Example],
-    marked: tuple[int, int] | None = None,
-) -> Lesson:
-    grid = footprint.token_grid(features)
-    return Lesson(features.float(), grid, pupil.before, tuple(examples), marked)

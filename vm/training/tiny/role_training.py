@@ -2,136 +2,152 @@
 
 from __future__ import annotations
 
-import json
 import random
-from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file
 from torch.utils.data import Dataset
 
 from vm.mind import VideoMind
-from vm.model.timestamp_decoder import best_spans
-from vm.moments import Span
 from vm.prompts import parse_role_book
-from vm.scenes.wording import SceneQuestion
 from vm.training.lessons import Lesson
-from vm.training.save import begin_checkpoint, save_role
-from vm.training.start import LoraSettings, lora_student
+from vm.training.save import begin_checkpoint, save_base, save_role
+from vm.training.start import LoraSettings, full_student, lora_student
 from vm.training.student import Student, TokenIds
 from vm.training.tiny.bank import Bank
-from vm.training.tiny.base_lessons import Pupil
+from vm.training.tiny.base import DECODER
+from vm.training.tiny.candidates import Proposal, read_proposals
+from vm.training.tiny.pupil import Pupil
 from vm.training.tiny.role_lessons import grounder_lesson, localised, planner_lesson, some, verifier_lesson
 from vm.training.tiny.sizes import DECODER_WIDTH, LORA_RANK, ROLES
 from vm.training.trainer import StudentTrainer, TrainSettings
 from vm.training.watching import JsonLines, ShownProgress
 
-_CANDIDATES = 5
-_NMS_IOU = 0.75
-_ASKED_OF_CANDIDATE = 4
+_JUDGED = 6  # questions behind one candidate
+_BEST_SHARE = 0.5  # how often the candidate is the one that fits best
+
+
+@dataclass(frozen=True)
+class Course:
+    """What one student learns. `roles` take turns, each as often as it stands there.
+
+    `full` trains a whole language model in place of an adapter.
+    """
+
+    roles: tuple[str, ...]
+    settings: TrainSettings
+    full: bool = False
+
+    @property
+    def lessons(self) -> int:
+        return (self.settings.max_steps or 1) * self.settings.batch_size * self.settings.accumulation
+
+
+@dataclass(frozen=True)
+class Folders:
+    """Where the steps' results are."""
+
+    root: Path
+
+    @property
+    def base(self) -> Path:
+        return self.root / "base" / "base"
+
+    @property
+    def bank(self) -> Bank:
+        return Bank(self.root / "bank")
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.root / "checkpoint"
+
+    @property
+    def proposals(self) -> Path:
+        return self.root / "proposals.jsonl"
 
 
 class RoleLessons(Dataset[Lesson]):
-    """Lessons of one role, each decided by its number.
+    """A course's lessons, each decided by its number."""
 
-    Args:
-        count: how many.
-    """
-
-    def __init__(self, role: str, pupil: Pupil, bank: Bank, count: int, found: Path) -> None:
-        self._role, self._pupil, self._bank, self._count = role, pupil, bank, count
-        self._numbers = bank.numbers()
-        self._found = read_found(found) if role == "verifier" else []
+    def __init__(self, course: Course, pupil: Pupil, folders: Folders) -> None:
+        self._course, self._pupil, self._bank = course, pupil, folders.bank
+        self._numbers = folders.bank.numbers()
+        self._proposals = read_proposals(folders.proposals) if "verifier" in course.roles else []
 
     def __len__(self) -> int:
-        return self._count
+        # Several processes share them out between them.
+        return (
+            self._course.lessons * torch.distributed.get_world_size() if _together() else self._course.lessons
+        )
 
     def __getitem__(self, index: int) -> Lesson:
-        rng = random.Random(f"{self._role} {index}")  # noqa: S311
-        if self._role == "verifier":
-            return self._verify(rng)
-        footprint = self._bank.load(self._numbers[index % len(self._numbers)])
-        if self._role == "planner":
+        role = self._course.roles[index % len(self._course.roles)]
+        rng = random.Random(f"{role} {index}")  # noqa: S311
+        if role == "verifier":
+            return self._verify(rng.choice(self._proposals), rng)
+        footprint = self._bank.load(rng.choice(self._numbers))
+        asked = some(localised(footprint, rng), rng)
+        if role == "planner" or not asked:
             return planner_lesson(self._pupil, footprint, rng)
-        return grounder_lesson(self._pupil, footprint, some(localised(footprint, rng), rng))
+        return grounder_lesson(self._pupil, footprint, asked)
 
-    def _verify(self, rng: random.Random) -> Lesson:
-        number, asked, spans = rng.choice(self._found)
-        footprint = self._bank.load(number)
-        others = localised(footprint, rng)
-        questions = [asked, *rng.sample(others, min(_ASKED_OF_CANDIDATE - 1, len(others)))]
-        return verifier_lesson(self._pupil, footprint, rng.choice(spans), questions)
+    def _verify(self, proposal: Proposal, rng: random.Random) -> Lesson:
+        footprint = self._bank.load(proposal.number)
+        others = localised(footprint, rng)[: _JUDGED - 1]
+        true = proposal.question.spans[0]
+        best = max(proposal.spans, key=true.iou)
+        candidate = best if rng.random() < _BEST_SHARE else rng.choice(proposal.spans)
+        return verifier_lesson(self._pupil, footprint, candidate, [proposal.question, *others], rng)[0]
 
 
-def train_tiny_role(role: str, folder: Path, base: Path, bank: Bank, settings: TrainSettings) -> None:
-    """Train a role on `base` and put it into the checkpoint `folder / "checkpoint"`."""
-    checkpoint, run = folder / "checkpoint", folder / role
-    begin_checkpoint(folder / "begun", base, parse_role_book({"roles": ROLES}))
-    mind = VideoMind.load(folder / "begun", base, "cpu", "float32")
-    student = lora_student(
-        mind.cast.backbone,
-        role,
-        _tokens(mind),
-        LoraSettings(LORA_RANK, LORA_RANK, 0.0),
-        "new" if role in ("grounder", "verifier") else "none",
-        DECODER_WIDTH,
-    )
-    steps = settings.max_steps or 1
-    count = steps * settings.batch_size * settings.accumulation
-    lessons = RoleLessons(role, Pupil.load(base), bank, count, folder / "found.jsonl")
-    StudentTrainer(
-        student, lessons, settings, run, "cpu", [ShownProgress(), JsonLines(run / "metrics.jsonl")]
-    ).teach()
+def _together() -> bool:
+    return torch.distributed.is_available() and torch.distributed.is_initialized()
+
+
+def train_course(course: Course, folders: Folders, run: Path, out: Path) -> None:
+    """Train a student on the base, and put it into the checkpoint `out` as each of the course's roles.
+
+    Args:
+        run: gets the training's state and metrics.
+    """
+    mind = begun_mind(folders)
+    student = _student(course, mind, folders)
+    lessons = RoleLessons(course, Pupil.load(folders.base), folders)
+    watchers = [ShownProgress(), JsonLines(run / "metrics.jsonl")]
+    StudentTrainer(student, lessons, course.settings, run, "cpu", watchers).teach()
+    if _together() and torch.distributed.get_rank():
+        return
+    begun = folders.root / "begun"
     with torch.no_grad():
-        save_role(student, role, mind.cast.settings(role), folder / "begun", checkpoint)
+        if course.full:
+            save_base(student, mind.cast.backbone.model.model.visual, folders.base, begun, out, "float16")
+        for role in dict.fromkeys(course.roles):
+            save_role(student, role, mind.cast.settings(role), begun, out)
 
 
-def _tokens(mind: VideoMind) -> TokenIds:
+def begun_mind(folders: Folders) -> VideoMind:
+    """The base, with the roles' prompts and none of their adapters."""
+    begun = folders.root / "begun"
+    begin_checkpoint(begun, folders.base, parse_role_book({"roles": ROLES}))
+    return VideoMind.load(begun, folders.base, "cpu", "float32")
+
+
+def _student(course: Course, mind: VideoMind, folders: Folders) -> Student:
+    backbone, tokens = mind.cast.backbone, tokens_of(mind)
+    # Who learns to ground among other things is a grounder, with a decoder.
+    role = "grounder" if "grounder" in course.roles else course.roles[0]
+    if course.full:
+        student = full_student(backbone, role, tokens, DECODER_WIDTH)
+    else:
+        lora = LoraSettings(LORA_RANK, LORA_RANK, 0.0)
+        embeddings = "none" if course.roles == ("planner",) else "new"
+        student = lora_student(backbone, role, tokens, lora, embeddings, DECODER_WIDTH)
+    if student.decoder is not None:
+        student.decoder.load_state_dict(load_file(folders.base.parent / DECODER))
+    return student
+
+
+def tokens_of(mind: VideoMind) -> TokenIds:
     return TokenIds(mind.cast.backbone.video_id, mind.cast.reg, *mind.markers)
-
-
-@torch.no_grad()
-def find_candidates(folder: Path, base: Path, bank: Bank, count: int) -> None:
-    """Run the grounder over `count` clips of the bank; its five best spans go to `found.jsonl`."""
-    mind = VideoMind.load(folder / "checkpoint", base, "cpu", "float32")
-    student = lora_student(
-        mind.cast.backbone, "grounder", _tokens(mind), LoraSettings(LORA_RANK, LORA_RANK, 0.0), "new"
-    ).eval()
-    pupil = Pupil.load(base)
-    partial = folder / "found.partial"
-    with partial.open("w") as lines:
-        for number in bank.numbers()[-count:]:
-            for question, spans in _found(student, pupil, bank, number):
-                row = {"number": number, "question": vars(question) | {"spans": _pairs(question.spans)}}
-                lines.write(json.dumps(row | {"found": _pairs(spans)}) + "\n")
-    partial.replace(folder / "found.jsonl")
-
-
-def _found(
-    student: Student, pupil: Pupil, bank: Bank, number: int
-) -> Iterator[tuple[SceneQuestion, list[Span]]]:
-    footprint = bank.load(number)
-    asked = localised(footprint, random.Random(f"grounder found {number}"))  # noqa: S311
-    reading = student.read(grounder_lesson(pupil, footprint, asked))
-    duration = footprint.clip.duration
-    assert student.decoder is not None
-    for question, state in zip(asked, reading.reg_states, strict=True):
-        assert state is not None
-        output = student.decoder(reading.frame_states, state[None])
-        spans, _ = best_spans(output, _NMS_IOU, _CANDIDATES)
-        yield question, [Span.clamped(a * duration, b * duration, duration) for a, b in spans.tolist()]
-
-
-def _pairs(spans: Sequence[Span]) -> list[tuple[float, float]]:
-    return [(span.start, span.end) for span in spans]
-
-
-def read_found(path: Path) -> list[tuple[int, SceneQuestion, list[Span]]]:
-    """What `find_candidates` wrote."""
-    rows = []
-    for line in path.read_text().splitlines():
-        row = json.loads(line)
-        spans = tuple(Span(*span) for span in row["question"]["spans"])
-        question = SceneQuestion(**{**row["question"], "spans": spans})
-        rows.append((row["number"], question, [Span(*span) for span in row["found"]]))
-    return rows

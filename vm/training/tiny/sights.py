@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -31,24 +32,26 @@ def cell_labels(clip: Clip, time: float, rows: int, columns: int) -> Tensor:
     labels = torch.zeros(rows, columns, SIGHTS)
     labels[..., _PLACE + PLACES.index(clip.look.place)] = 1
     for actor in clip.script.actors:
-        cells = list(_covered(clip, actor, time, rows, columns))
+        cells = torch.from_numpy(covered_cells(actor, clip.script.aspect, time, rows, columns))
         for place in _sights(actor, time):
-            for row, column in cells:
-                labels[row, column, place] = 1
+            labels[..., place][cells] = 1
     return labels.view(-1, SIGHTS)
 
 
-def _covered(clip: Clip, actor: Actor, time: float, rows: int, columns: int) -> Iterator[tuple[int, int]]:
+def covered_cells(actor: Actor, aspect: float, time: float, rows: int, columns: int) -> np.ndarray:
+    """(rows, columns) bool: the cells of the picture in which an actor is to be seen."""
     x, foot, scale = whereabouts(actor, time)
     wide, high = WIDTHS[actor.kind] * scale, HEIGHTS[actor.kind] * scale
-    cell_wide, cell_high = clip.script.aspect / columns, 1 / rows
-    least = _SHARE * min(wide * high, cell_wide * cell_high)
-    for row in range(rows):
-        down = min(foot, (row + 1) * cell_high) - max(foot - high, row * cell_high)
-        for column in range(columns):
-            across = min(x + wide / 2, (column + 1) * cell_wide) - max(x - wide / 2, column * cell_wide)
-            if down > 0 and across > 0 and down * across >= least:
-                yield row, column
+    across = _shared(x - wide / 2, x + wide / 2, aspect / columns, columns)
+    down = _shared(foot - high, foot, 1 / rows, rows)
+    least = _SHARE * min(wide * high, aspect / columns / rows)
+    return (down[:, None] > 0) & (across > 0) & (down[:, None] * across >= least)
+
+
+def _shared(start: float, end: float, width: float, count: int) -> np.ndarray:
+    """How much of each of `count` stretches in a row lies between start and end."""
+    edges = np.arange(count) * width
+    return np.minimum(end, edges + width) - np.maximum(start, edges)
 
 
 def _sights(actor: Actor, time: float) -> Iterator[int]:

@@ -5,6 +5,7 @@ Prompts and budgets end up in the checkpoint's `roles.json`, the rest in the bas
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from vm.config import TOKEN_PIXELS
@@ -61,11 +62,18 @@ ROLES: dict[str, dict[str, Any]] = {
         "max_new_tokens": 4,
         **PIXELS,
     },
-    "answerer": {"prompt": "{}", "frame_rate": 2.0, "max_frames": 64, "max_new_tokens": 64, **PIXELS},
+    "answerer": {
+        "prompt": "{}",
+        "frame_rate": 2.0,
+        "max_frames": 64,
+        "max_new_tokens": 64,
+        "min_seconds": 8.0,
+        **PIXELS,
+    },
 }
 
 
-def base_config(ids: dict[str, int]) -> dict[str, Any]:
+def base_config(ids: Mapping[str, int]) -> dict[str, Any]:
     """The base's `config.json`. Args: ids: of the special tokens."""
     return {
         "architectures": ["Qwen2VLForConditionalGeneration"],
@@ -75,14 +83,14 @@ def base_config(ids: dict[str, int]) -> dict[str, Any]:
         "hidden_act": "silu",
         "hidden_size": HIDDEN,
         "initializer_range": 0.02,
-        "intermediate_size": 704,
+        "intermediate_size": 512,
         "max_position_embeddings": 32768,
-        "num_attention_heads": 8,
+        "num_attention_heads": 4,
         "num_hidden_layers": 6,
-        "num_key_value_heads": 4,
+        "num_key_value_heads": 2,
         "rms_norm_eps": 1e-6,
         "rope_theta": 10000.0,
-        "rope_scaling": {"type": "mrope", "mrope_section": [6, 5, 5]},
+        "rope_scaling": {"type": "mrope", "mrope_section": [8, 12, 12]},
         "tie_word_embeddings": True,
         "use_sliding_window": False,
         "vocab_size": VOCABULARY,

@@ -1,13 +1,15 @@
 """Makes the bundled checkpoint from nothing, step by step: `python -m vm.training.tiny STEP`.
 
-Each step goes on where it was stopped, and is done when its result is there. Under torchrun the base is
-trained by several processes together.
+Each step goes on where it was stopped, and is done when its result is there. What learns is taught by
+several processes together under torchrun.
 """
 
 from __future__ import annotations
 
+import math
 import os
-from dataclasses import dataclass
+import shutil
+from collections.abc import Callable, Sequence
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Annotated, Literal
@@ -15,13 +17,15 @@ from typing import Annotated, Literal
 import torch
 import typer
 
+from vm.bundled import BUNDLED_CHECKPOINT
 from vm.errors import TrainingError
+from vm.mind import VideoMind
 from vm.scenes.clip import clips
-from vm.training.tiny.bank import Bank
-from vm.training.tiny.base import special_ids, train_base
-from vm.training.tiny.base_lessons import Pupil
-from vm.training.tiny.role_training import find_candidates, train_tiny_role
-from vm.training.tiny.sizes import base_config
+from vm.training.tiny.bank import ASIDE, Bank
+from vm.training.tiny.base import train_base
+from vm.training.tiny.candidates import propose
+from vm.training.tiny.pupil import Pupil
+from vm.training.tiny.role_training import Course, Folders, train_course
 from vm.training.tiny.tokenizer import make_tokenizer
 from vm.training.tiny.vision import train_vision, trained_tower
 from vm.training.tiny.wording import corpus
@@ -29,12 +33,17 @@ from vm.training.trainer import TrainSettings
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False)
 
+RoleName = Literal["planner", "grounder", "verifier"]
 Folder = Annotated[Path, typer.Option(metavar="DIR", help="Keeps everything.")]
 Steps = Annotated[int, typer.Option(help="Optimiser steps in all.")]
+Share = Annotated[float, typer.Option(help="Of the usual number of steps.")]
 Processes = Annotated[int, typer.Option(help="Each with one thread.")]
 
 _FOLDER = Path("build/tiny")
 _CORPUS_CLIPS = 1500
+_STEPS: dict[RoleName, int] = {"planner": 200, "grounder": 600, "verifier": 400}
+_ACCUMULATION = 4
+_RATE, _FULL_RATE, _NEW_RATE = 1.5e-3, 3e-4, 1e-3
 
 
 @app.command()
@@ -45,25 +54,35 @@ def tokenizer(folder: Folder = _FOLDER) -> None:
 
 
 @app.command()
-def vision(folder: Folder = _FOLDER, steps: Steps = 1800) -> None:
-    """Train the vision tower on pairs of frames; one process draws them, one learns."""
-    torch.set_num_threads(1)
-    train_vision(folder / "vision", steps, workers=1)
+def vision(folder: Folder = _FOLDER, steps: Steps = 1700) -> None:
+    """Train the vision tower on pairs of frames, drawn as they are needed."""
+    _begin()
+    train_vision(folder / "vision", steps)
 
 
 @app.command()
 def bank(
     folder: Folder = _FOLDER,
-    first: Annotated[int, typer.Option(help="Number of the first clip.")] = 0,
-    clips: Annotated[int, typer.Option(help="How many clips.")] = 5000,
+    clips: Annotated[int, typer.Option(help="How many clips to learn from.")] = 5000,
+    aside: Annotated[int, typer.Option(help="How many more to keep for the verifier.")] = 800,
     processes: Processes = 2,
 ) -> None:
     """Draw clips, and keep what the tower makes of them."""
     _after(folder, "tokenizer", "vision")
-    workers = [
-        get_context("spawn").Process(target=_fill, args=(folder, range(first + i, first + clips, processes)))
-        for i in range(processes)
-    ]
+    _share(_fill, folder, [*range(clips), *range(ASIDE, ASIDE + aside)], processes)
+
+
+def _fill(folder: Path, numbers: Sequence[int]) -> None:
+    torch.set_num_threads(1)
+    Bank(folder / "bank").fill(trained_tower(folder / "vision"), numbers)
+
+
+def _share(
+    work: Callable[[Path, Sequence[int]], None], folder: Path, numbers: Sequence[int], processes: int
+) -> None:
+    """Have each of several processes do its share."""
+    start = get_context("spawn").Process
+    workers = [start(target=work, args=(folder, numbers[i::processes])) for i in range(processes)]
     for worker in workers:
         worker.start()
     for worker in workers:
@@ -72,70 +91,95 @@ def bank(
         raise typer.Exit(1)
 
 
-def _fill(folder: Path, numbers: range) -> None:
-    torch.set_num_threads(1)
-    config = base_config(special_ids(Pupil.load(folder / "tokenizer")))
-    Bank(folder / "bank").fill(trained_tower(folder / "vision", config), numbers)
-
-
 @app.command()
-def base(folder: Folder = _FOLDER, steps: Steps = 3000) -> None:
+def base(folder: Folder = _FOLDER, steps: Steps = 2000) -> None:
     """Train the base's language model."""
     _after(folder, "tokenizer", "vision", "bank")
-    torch.set_num_threads(1)
-    if "WORLD_SIZE" in os.environ:
-        torch.distributed.init_process_group("gloo")
+    _begin()
     train_base(folder / "tokenizer", folder / "vision", folder / "bank", folder / "base", steps)
-
-
-@dataclass(frozen=True)
-class _Course:
-    """How a role is trained."""
-
-    steps: int
-    rate: float
-    new_rate: float
-    accumulation: int
-
-
-Name = Literal["planner", "grounder", "verifier"]
-_COURSES: dict[Name, _Course] = {
-    "planner": _Course(300, 2e-3, 2e-3, 4),
-    "grounder": _Course(1500, 1.5e-3, 1e-3, 8),
-    "verifier": _Course(1000, 1.5e-3, 1e-3, 8),
-}
 
 
 @app.command()
 def role(
-    name: Annotated[Name, typer.Argument(help="The verifier after the grounder.")],
+    name: Annotated[RoleName, typer.Argument(help="The verifier after the proposals.")],
     folder: Folder = _FOLDER,
-    steps: Annotated[int | None, typer.Option(help="Optimiser steps in all.")] = None,
+    share: Share = 1.0,
 ) -> None:
-    """Train a role of the checkpoint. The verifier learns from what the grounder finds."""
-    _after(folder, "bank", "base", *(["role grounder"] if name == "verifier" else []))
-    torch.set_num_threads(1)
-    base, bank = folder / "base" / "base", Bank(folder / "bank")
-    if name == "verifier" and not (folder / "found.jsonl").exists():
-        find_candidates(folder, base, bank, 1500)
-    course = _COURSES[name]
+    """Train a role's adapter."""
+    _train(Folders(folder), name, (name,), share, "checkpoint")
+
+
+@app.command()
+def proposals(folder: Folder = _FOLDER) -> None:
+    """Let the trained grounder propose spans, for the verifier to learn from."""
+    _after(folder, "bank", "base", "role grounder")
+    folders = Folders(folder)
+    if not folders.proposals.exists():
+        mind = VideoMind.load(folders.checkpoint, folders.base, "cpu", "float32")
+        propose(mind, Pupil.load(folders.base), folders.bank, folders.bank.aside(), folders.proposals)
+
+
+@app.command()
+def joint(folder: Folder = _FOLDER, share: Share = 1.0) -> None:
+    """For comparison: one adapter for all roles together, on as many lessons of each."""
+    unit = math.gcd(*_STEPS.values())
+    turns = tuple(name for name, steps in _STEPS.items() for _ in range(steps // unit))
+    _train(Folders(folder), "joint", turns, share, "joint")
+
+
+@app.command()
+def separate(
+    name: Annotated[RoleName, typer.Argument(help="Of which role.")],
+    folder: Folder = _FOLDER,
+    share: Share = 1.0,
+) -> None:
+    """For comparison: a whole model for one role alone, on as many lessons."""
+    _train(Folders(folder), f"separate-{name}", (name,), share, f"separate-{name}", full=True)
+
+
+@app.command()
+def pack(
+    folder: Folder = _FOLDER,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Gets base and roles.")] = BUNDLED_CHECKPOINT,
+) -> None:
+    """Put base and roles together, as one checkpoint that loads at once."""
+    _after(folder, "base", "role planner", "role grounder", "role verifier")
+    folders = Folders(folder)
+    shutil.copytree(folders.checkpoint, out, dirs_exist_ok=True)
+    shutil.copytree(folders.base, out / "base", dirs_exist_ok=True)
+
+
+def _train(
+    folders: Folders, name: str, roles: tuple[RoleName, ...], share: float, out: str, full: bool = False
+) -> None:
+    _after(folders.root, "bank", "base", *(["proposals"] if "verifier" in roles else []))
+    _begin()
     settings = TrainSettings(
-        max_steps=steps or course.steps,
-        accumulation=course.accumulation,
-        learning_rate=course.rate,
-        decoder_learning_rate=course.new_rate,
+        max_steps=max(1, round(sum(_STEPS[role] for role in set(roles)) * share)),
+        accumulation=_ACCUMULATION,
+        learning_rate=_FULL_RATE if full else _RATE,
+        decoder_learning_rate=_NEW_RATE,
         save_every=100,
     )
-    train_tiny_role(name, folder, base, bank, settings)
+    course = Course(roles, settings, full)
+    train_course(course, folders, folders.root / f"{name}.run", folders.root / out)
+
+
+def _begin() -> None:
+    """One thread a process; under torchrun several processes learn together."""
+    torch.set_num_threads(1)
+    if "WORLD_SIZE" in os.environ:
+        torch.distributed.init_process_group("gloo")
 
 
 # What each step leaves behind when it has something to go on with.
 _RESULTS = {
     "tokenizer": "tokenizer/chat_template.json",
-    "vision": "vision/state.pt",
+    "vision": "vision/tower.safetensors",
     "bank": "bank/*.safetensors",
     "base": "base/base/model.safetensors",
-    "role grounder": "checkpoint/grounder/adapter_model.safetensors",
+    **{f"role {name}": f"checkpoint/{name}/adapter_model.safetensors" for name in _STEPS},
+    "proposals": "proposals.jsonl",
 }
 
 

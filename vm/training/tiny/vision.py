@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
-from torch.utils.data import DataLoader, IterableDataset
 from transformers import Qwen2VLConfig
 from transformers.models.qwen2_vl.modeling_qwen2_vl import Qwen2VisionTransformerPretrainedModel
 
@@ -23,12 +23,14 @@ from vm.patches import fit_size, to_patches
 from vm.scenes.clip import Clip
 from vm.scenes.drawing import Painter
 from vm.scenes.vocabulary import SEEDS
-from vm.training.tiny.loop import Optimizer, Schedule, train
+from vm.training.tiny.loop import Optimizer, Schedule, rank, train
 from vm.training.tiny.sights import SIGHTS, cell_labels, sight_weights
 from vm.training.tiny.sizes import HIDDEN, PIXELS, SPECIAL_TOKENS, base_config
 
-_PAIRS_PER_CLIP = 12
-_CLIPS_PER_BATCH = 4
+TOWER = "tower.safetensors"
+_PAIRS_PER_CLIP = 4
+_CLIPS_PER_BATCH = 8
+_SEEDS_PER_PROCESS = 1_000_000
 _GAPS = (0.5, 0.5, 0.5, 0.5, 0.75, 1.0, 1.0, 2.0, 4.0)  # seconds between two frames, as the roles sample
 _RARE = ("pick up", "put down", "meet", "open", "close")
 _RARE_SHARE = 0.6
@@ -55,26 +57,20 @@ def shown_size(clip: Clip) -> tuple[int, int]:
     return fit_size(clip.look.height, clip.look.width, **PIXELS)
 
 
-class Sightings(IterableDataset[tuple[Tensor, Tensor]]):
+def sightings(first: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Endless batches of frame pairs of one size, and what they show.
 
     Args:
         first: number of the first training seed to draw from; each is used once.
     """
-
-    def __init__(self, first: int) -> None:
-        self._first = first
-
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        torch.set_num_threads(1)
-        waiting: dict[tuple[int, int], list[tuple[Tensor, Tensor]]] = {}
-        for seed in range(self._first, len(SEEDS["train"])):
-            clip = Clip(SEEDS["train"][seed], False)
-            group = waiting.setdefault(shown_size(clip), [])
-            group.append(_pairs(clip, random.Random(f"pairs {seed}")))  # noqa: S311
-            if len(group) == _CLIPS_PER_BATCH:
-                yield torch.cat([pair[0] for pair in group]), torch.cat([pair[1] for pair in group])
-                group.clear()
+    waiting: dict[tuple[int, int], list[tuple[Tensor, Tensor]]] = {}
+    for seed in range(first, len(SEEDS["train"])):
+        clip = Clip(SEEDS["train"][seed], False)
+        group = waiting.setdefault(shown_size(clip), [])
+        group.append(_pairs(clip, random.Random(f"pairs {seed}")))  # noqa: S311
+        if len(group) == _CLIPS_PER_BATCH:
+            yield torch.cat([pair[0] for pair in group]), torch.cat([pair[1] for pair in group])
+            group.clear()
 
 
 def _pairs(clip: Clip, rng: random.Random) -> tuple[Tensor, Tensor]:
@@ -103,8 +99,9 @@ def _moment(clip: Clip, rng: random.Random) -> float:
 class Watcher(nn.Module):
     """The tower, and a head that names what each token shows; the head is thrown away afterwards."""
 
-    def __init__(self, config: dict[str, Any]) -> None:
+    def __init__(self) -> None:
         super().__init__()
+        config = base_config({token: i for i, token in enumerate(SPECIAL_TOKENS)})  # ids do not matter here
         self.tower = Qwen2VisionTransformerPretrainedModel(Qwen2VLConfig.from_dict(config).vision_config)
         self.norm = nn.LayerNorm(HIDDEN)
         self.head = nn.Linear(HIDDEN, SIGHTS)
@@ -115,22 +112,32 @@ class Watcher(nn.Module):
         return self.head(self.norm(vision.encode(self.tower, to_patches(frames), rows, columns)))
 
 
-def batches(first: int, workers: int) -> Iterator[tuple[Tensor, Tensor]]:
-    return iter(DataLoader(Sightings(first), batch_size=None, num_workers=workers, prefetch_factor=4))
-
-
-def trained_tower(folder: Path, config: dict[str, Any]) -> nn.Module:
+def trained_tower(folder: Path) -> nn.Module:
     """The tower as `train_vision` left it in `folder`."""
-    watcher = Watcher(config)
-    watcher.load_state_dict(torch.load(folder / "state.pt", weights_only=True)["model"])
-    return watcher.tower.requires_grad_(False)
+    tower = Watcher().tower
+    tower.load_state_dict(load_file(folder / TOWER))
+    return tower.requires_grad_(False)
 
 
-def train_vision(folder: Path, steps: int, workers: int) -> None:
+@torch.no_grad()
+def _save_tower(tower: Any, folder: Path) -> None:
+    """Its features are brought to a root mean square of 1 first: they are to stand among embeddings."""
+    frames, _ = next(sightings(0))
+    patches = to_patches(frames)
+    rows, columns = frames.shape[2] // PATCH_SIZE, frames.shape[3] // PATCH_SIZE
+    scale = 1 / vision.encode(tower, patches, rows, columns).square().mean().sqrt()
+    for parameter in tower.merger.mlp[-1].parameters():
+        parameter.mul_(scale)
+    partial = folder / f"{TOWER}.partial"
+    save_file(tower.state_dict(), partial)
+    partial.replace(folder / TOWER)
+
+
+def train_vision(folder: Path, steps: int) -> None:
     """Train the tower from nothing, or go on; `folder` gets its state and log."""
     torch.manual_seed(0)
-    watcher = Watcher(base_config({token: i for i, token in enumerate(SPECIAL_TOKENS)}))
-    schedule = Schedule(steps, matrix_rate=1.5e-3, other_rate=1.5e-3, falling=0.4)
+    watcher = Watcher()
+    schedule = Schedule(steps, matrix_rate=3e-3, other_rate=1.5e-3, falling=0.5)
     weights = sight_weights()
     optimizer = Optimizer(watcher, schedule, plain=("head",))
 
@@ -139,5 +146,9 @@ def train_vision(folder: Path, steps: int, workers: int) -> None:
         lost = binary_cross_entropy_with_logits(watcher(frames), labels, weights, reduction="none")
         return {"loss": lost.sum(-1).mean()}
 
-    clips_per_step = _CLIPS_PER_BATCH
-    train(watcher, optimizer, schedule, lambda step: batches(step * clips_per_step, workers), loss_of, folder)
+    def batches(step: int) -> Iterator[tuple[Tensor, Tensor]]:
+        return sightings(rank() * _SEEDS_PER_PROCESS + step * _CLIPS_PER_BATCH)
+
+    train(watcher, optimizer, schedule, batches, loss_of, folder)
+    if rank() == 0:
+        _save_tower(watcher.tower, folder)
