@@ -6,6 +6,7 @@ import math
 import random
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -23,6 +24,7 @@ from vm.training.tiny.vision import shown, shown_size
 from vm.video.sampling import sample_indices
 
 ASIDE = 100_000  # the number of the first clip that is kept for the verifier
+_ALIKE = 48  # clips that are put in order of their length, per process
 _BATCH = 64  # temporal patches encoded together
 
 
@@ -137,10 +139,22 @@ class Bank:
         )
 
 
-def endless(bank: Bank, seed: str) -> Iterator[int]:
-    """Numbers of footprints in random order, round after round, with those that have come meanwhile."""
+def endless(bank: Bank, seed: str, rank: int, processes: int) -> Iterator[int]:
+    """Numbers of clips in random order, round after round, with those that have come meanwhile.
+
+    Processes that learn together get clips of about one length at a time, so that none waits for another.
+    """
     rng = random.Random(seed)  # noqa: S311
     while True:
         numbers = bank.numbers()
         rng.shuffle(numbers)
-        yield from numbers
+        for first in range(0, len(numbers), _ALIKE * processes):
+            some = sorted(numbers[first : first + _ALIKE * processes], key=_length)
+            dealt = [some[i : i + processes] for i in range(0, len(some), processes)]
+            rng.shuffle(dealt)
+            yield from (each[min(rank, len(each) - 1)] for each in dealt)
+
+
+@cache
+def _length(number: int) -> float:
+    return training_clip(number).duration

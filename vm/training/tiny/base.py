@@ -18,9 +18,9 @@ from vm.text_file import write_json
 from vm.training.save import copy_companions
 from vm.training.student import LossSums, Reading, Student, TokenIds, lay_out
 from vm.training.tiny.bank import Bank, endless
-from vm.training.tiny.base_lessons import BaseLesson, base_lesson
+from vm.training.tiny.base_lessons import BaseLesson, draw_sort
 from vm.training.tiny.doings import DOINGS, frame_doings, token_doings
-from vm.training.tiny.loop import Optimizer, Schedule, rank, train
+from vm.training.tiny.loop import Optimizer, Schedule, process_count, rank, train
 from vm.training.tiny.pupil import Pupil
 from vm.training.tiny.sizes import DECODER_WIDTH, HIDDEN, base_config
 from vm.training.tiny.vision import trained_tower
@@ -104,10 +104,12 @@ def train_base(
     optimizer = Optimizer(learner, schedule, plain=("embed_tokens", "_head"))
 
     def batches(step: int) -> Iterator[list[BaseLesson]]:
-        rng = random.Random(f"base {step} {rank()}")  # noqa: S311
-        numbers = endless(Bank(bank), f"{step} {rank()}")
+        shared, own = (random.Random(f"base {step} {who}") for who in ("all", rank()))  # noqa: S311
+        numbers = endless(Bank(bank), f"base {step}", rank(), process_count())
         while True:
-            yield [base_lesson(pupil, Bank(bank).load(next(numbers)), rng) for _ in range(lessons_per_step)]
+            yield [
+                draw_sort(shared)(pupil, Bank(bank).load(next(numbers)), own) for _ in range(lessons_per_step)
+            ]
 
     def loss_of(batch: list[BaseLesson]) -> dict[str, Tensor]:
         sums: dict[str, Tensor] = {}

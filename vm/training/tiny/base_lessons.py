@@ -34,12 +34,6 @@ class BaseLesson:
     span: Span
 
 
-def base_lesson(pupil: Pupil, footprint: Footprint, rng: random.Random) -> BaseLesson:
-    """A lesson of one sort or another."""
-    (make,) = rng.choices(list(_SORTS), list(_SORTS.values()))
-    return make(pupil, footprint, rng)
-
-
 def _ground_lesson(pupil: Pupil, footprint: Footprint, rng: random.Random) -> BaseLesson:
     clip = footprint.clip
     everything = Span(0, clip.duration)
@@ -86,14 +80,19 @@ def _plan_lesson(pupil: Pupil, footprint: Footprint, rng: random.Random) -> Base
     return BaseLesson(planner_lesson(pupil, footprint, rng), footprint.clip, Span(0, footprint.clip.duration))
 
 
-_Sort = Callable[[Pupil, Footprint, random.Random], BaseLesson]
-_SORTS: dict[_Sort, float] = {
+Sort = Callable[[Pupil, Footprint, random.Random], BaseLesson]
+SORTS: dict[Sort, float] = {
     _ground_lesson: 0.5,
     _segment_lesson: 0.25,
     _whole_lesson: 0.1,
     _verify_lesson: 0.1,
     _plan_lesson: 0.05,
 }
+
+
+def draw_sort(rng: random.Random) -> Sort:
+    """A sort of lesson, each as often as it is worth."""
+    return rng.choices(list(SORTS), list(SORTS.values()))[0]
 
 
 def _some(questions: Iterable[SceneQuestion], most: int, rng: random.Random) -> list[SceneQuestion]:

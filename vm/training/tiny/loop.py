@@ -153,6 +153,11 @@ def rank() -> int:
     return processes.get_rank() if processes.is_initialized() else 0
 
 
+def process_count() -> int:
+    """How many train together."""
+    return processes.get_world_size() if processes.is_initialized() else 1
+
+
 def _is_first() -> bool:
     return rank() == 0
 

@@ -21,7 +21,7 @@ def _actor(kind: str, colour: str, place: float) -> Actor:
     return actor
 
 
-@pytest.fixture()
+@pytest.fixture
 def clip() -> _Clip:
     car, dog = _actor("car", "red", 0.25), _actor("dog", "blue", 0.75)
     return _Clip(Event("enter", car, Span(2, 4)), Event("leave", dog, Span(6, 8)))
