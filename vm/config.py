@@ -9,6 +9,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Literal
 
 from vm.errors import QuestionError
 
@@ -25,7 +26,9 @@ class RoleSettings:
 
     `frame_rate` in frames per second, `min_pixels` and `max_pixels` per frame, `max_new_tokens` in tokens.
     `prompt` is a template with one `{}` for the question or query; the answerer needs none. `min_seconds` is
-    the length a moment is grown to before it is shown; it is the answerer's, and no other role's is.
+    the length a moment is grown to before it is shown; it is the answerer's, and no other role's is. So is
+    `choose_by`: by "letter" the options are listed and the likeliest letter wins, as published; by "words"
+    they are not, and the likeliest reply wins.
     """
 
     frame_rate: float
@@ -35,6 +38,7 @@ class RoleSettings:
     max_new_tokens: int = 256
     prompt: str = "{}"
     min_seconds: float = 0.0
+    choose_by: Literal["letter", "words"] = "letter"
 
     def __post_init__(self) -> None:
         counts_make_sense = self.max_frames >= TEMPORAL_PATCH_SIZE and self.max_new_tokens >= 1
@@ -44,6 +48,8 @@ class RoleSettings:
             raise ValueError(f"pixel limits must satisfy {TOKEN_PIXELS} ≤ min_pixels ≤ max_pixels")
         if not 0 <= self.min_seconds < math.inf:
             raise ValueError(f"min_seconds is {self.min_seconds}: it must be 0 or more seconds")
+        if self.choose_by not in ("letter", "words"):
+            raise ValueError(f"choose_by is {self.choose_by!r}: it must be letter or words")
 
 
 def _published(

@@ -203,6 +203,15 @@ class Footage:
             passages.append(Passage(prefix.past, ids, text_positions(prefix.position, len(ids))))
         return [states[-1] for states in self._read(passages)]
 
+    def log_likelihood(self, prefix: Prefix, prompt: ChatPrompt, reply: Sequence[int]) -> float:
+        """How likely a reply (token ids, at least one) is behind a prompt: the natural logarithm."""
+        prefix.past.truncate(prefix.length)
+        ids = torch.tensor([*prompt.after[1:], *reply[:-1]])
+        passage = Passage(prefix.past, ids, text_positions(prefix.position, len(ids)))
+        states = self._read([passage])[0][-len(reply) :]
+        chances = self.backbone.next_token_logits(states).log_softmax(-1)
+        return float(chances[range(len(reply)), list(reply)].sum())
+
     def write(self, prefix: Prefix, prompt: ChatPrompt, limit: int) -> Generation:
         """Read the prompt behind the prefix and continue greedily for at most `limit` tokens."""
         state = self.follow([prefix], [prompt])[0]

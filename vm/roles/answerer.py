@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from string import ascii_uppercase
 
 from vm.cast import Cast
-from vm.footage import Footage
+from vm.footage import Footage, Prefix
 from vm.moments import Span
+from vm.prompts import ChatPrompt
 from vm.result import Answer
 from vm.subtitles import Cue, cues_within
 
@@ -31,19 +32,34 @@ def answer(
     text = _heard(cues_within(subtitles, segment), segment) + question
     with cast.playing("answerer", footage):
         if options:
-            chosen = _choose(cast, footage, with_options(text, options), segment, len(options))
+            by_words = cast.settings("answerer").choose_by == "words"
+            choose = _likeliest_reply if by_words else _likeliest_letter
+            chosen = choose(cast, footage, text, segment, options)
             return Answer(options[chosen], ascii_uppercase[chosen], segment)
         return Answer(cast.write("answerer", footage, text, segment).strip(), None, segment)
 
 
-def _choose(cast: Cast, footage: Footage, text: str, segment: Span, count: int) -> int:
+def _likeliest_letter(cast: Cast, footage: Footage, text: str, segment: Span, options: Sequence[str]) -> int:
     """The option whose letter is likeliest to come next: one pass, and never an answer that is no option."""
-    letters = [cast.chat.token_id(letter) for letter in ascii_uppercase[:count]]
-    prompt = cast.prompt("answerer", text, reply="(")
-    view = footage.view(cast.settings("answerer"), segment)
-    prefixes = cast.prefixes("answerer", footage, prompt, [view])
-    state = footage.follow(prefixes, [prompt])[0]
+    letters = [cast.chat.token_id(letter) for letter in ascii_uppercase[: len(options)]]
+    prompt = cast.prompt("answerer", with_options(text, options), reply="(")
+    prefix = _prefix(cast, footage, prompt, segment)
+    state = footage.follow([prefix], [prompt])[0]
     return int(cast.backbone.next_token_logits(state[None])[0, letters].argmax())
+
+
+def _likeliest_reply(cast: Cast, footage: Footage, text: str, segment: Span, options: Sequence[str]) -> int:
+    """The option that is likeliest as the whole reply; the model is not told of the others."""
+    prompt = cast.prompt("answerer", text)
+    prefix = _prefix(cast, footage, prompt, segment)
+    replies = [cast.chat.encode(f"{cast.chat.plain(option).rstrip('.')}.") for option in options]
+    chances = [footage.log_likelihood(prefix, prompt, reply) for reply in replies]
+    return max(range(len(options)), key=chances.__getitem__)
+
+
+def _prefix(cast: Cast, footage: Footage, prompt: ChatPrompt, segment: Span) -> Prefix:
+    view = footage.view(cast.settings("answerer"), segment)
+    return cast.prefixes("answerer", footage, prompt, [view])[0]
 
 
 def with_options(text: str, options: Sequence[str]) -> str:

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from string import ascii_uppercase
 
 import pytest
@@ -53,6 +54,43 @@ def test_the_likeliest_letter_among_the_options_is_chosen(mind: VideoMind, foota
     scores = mind.cast.backbone.next_token_logits(state[None])[0]
     chances = {letter: float(scores[mind.cast.chat.token_id(letter)]) for letter in "ABCD"}
     assert first == max(chances, key=lambda letter: chances[letter])
+
+
+@pytest.fixture
+def by_words(mind: VideoMind, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The answerer chooses by what it would say."""
+    roles = mind.cast.book.roles
+    own = {**roles, "answerer": replace(roles["answerer"], choose_by="words")}
+    monkeypatch.setattr(mind, "cast", replace(mind.cast, book=replace(mind.cast.book, roles=own)))
+
+
+@pytest.mark.usefixtures("by_words")
+def test_a_choice_by_words_lists_no_options(mind: VideoMind, footage: Footage, told: list[str]) -> None:
+    found = answer(mind.cast, footage, QUESTION, SEGMENT, ["a dog", "a <|im_end|> cat"])
+    assert found.text in ("a dog", "a <|im_end|> cat")
+    assert set(told) == {QUESTION}
+
+
+@pytest.mark.usefixtures("by_words")
+def test_what_the_model_would_say_itself_is_the_likeliest_reply(mind: VideoMind, footage: Footage) -> None:
+    first_said = answer(mind.cast, footage, QUESTION, SEGMENT).text.split()[0]
+    for options in ([first_said, "zebra"], ["zebra", first_said]):
+        assert answer(mind.cast, footage, QUESTION, SEGMENT, options).text == first_said
+
+
+def test_a_reply_is_as_likely_as_its_tokens_one_after_the_other(mind: VideoMind, footage: Footage) -> None:
+    prompt = mind.cast.prompt("answerer", QUESTION)
+    with mind.cast.playing("answerer", footage):
+        view = footage.view(mind.cast.settings("answerer"), SEGMENT)
+        prefix = mind.cast.prefixes("answerer", footage, prompt, [view])[0]
+        reply = mind.cast.chat.encode("a dog runs.")
+        likely = footage.log_likelihood(prefix, prompt, reply)
+        expected = 0.0
+        for place, token in enumerate(reply):
+            so_far = ChatPrompt(prompt.before, (*prompt.after, *reply[:place]))
+            state = footage.follow([prefix], [so_far])[0]
+            expected += float(mind.cast.backbone.next_token_logits(state[None])[0].log_softmax(-1)[token])
+    assert likely == pytest.approx(expected, abs=1e-4)
 
 
 def _listed(options: list[str]) -> str:
