@@ -1,5 +1,6 @@
 # make demo   the main job on video files, ending with its rows in SQL; output in demo/
 # make test   the tests          make lint   style and types          make bench   the measurements
+# make tiny   the bundled checkpoint from nothing: hours, in build/tiny; goes on where it was stopped
 #
 # Each makes .venv and installs what it needs, once: again only after pyproject.toml or
 # constraints.txt has changed. PYTHON=... chooses another interpreter than the first that is found.
@@ -12,7 +13,7 @@ DEMO_URL := sqlite:///demo/videomind.db
 # What is made here is made with the checkpoint in this repository, whatever the environment names.
 unexport VIDEOMIND_CHECKPOINT VIDEOMIND_BASE
 
-.PHONY: demo test bench lint
+.PHONY: demo test bench lint tiny
 .DELETE_ON_ERROR:
 
 demo: .venv/installed-demo
@@ -46,6 +47,20 @@ bench: .venv/installed-bench
 	$(BIN)/python tests/benchmarks/bench_chain.py
 	$(BIN)/python tests/benchmarks/bench_chain.py --large --repeats 1
 	$(BIN)/python tests/benchmarks/bench_bundled.py
+
+TINY := OMP_NUM_THREADS=1 $(BIN)/python -m vm.training.tiny
+TINY_TOGETHER := OMP_NUM_THREADS=1 $(BIN)/torchrun --nproc-per-node 2 -m vm.training.tiny
+
+tiny: .venv/installed-demo
+	$(TINY) tokenizer
+	$(TINY_TOGETHER) vision
+	$(TINY) bank
+	$(TINY_TOGETHER) base
+	$(TINY_TOGETHER) role planner
+	$(TINY_TOGETHER) role grounder
+	$(TINY) proposals
+	$(TINY_TOGETHER) role verifier
+	$(TINY) pack
 
 lint: .venv/installed-lint
 	$(BIN)/ruff check

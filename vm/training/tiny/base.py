@@ -28,7 +28,7 @@ from vm.training.weights import base_tensors
 
 DECODER = "decoder.safetensors"
 _WATCHED_LAYER = 2  # whose states are to say what goes on, so that later layers can look it up there
-_FRAME_WEIGHT, _TOKEN_WEIGHT, _GROUNDING_WEIGHT = 0.1, 0.05, 0.5
+_FRAME_WEIGHT, _TOKEN_WEIGHT, _GROUNDING_WEIGHT = 0.1, 0.1, 1.0
 
 
 class Learner(nn.Module):

@@ -19,10 +19,10 @@ from vm.training.tiny.role_lessons import (
     planner_lesson,
     verifier_lesson,
 )
-from vm.training.tiny.wording import DESCRIBE, NOTHING, letter, letter_prompt
+from vm.training.tiny.wording import DESCRIBE, NOTHING
 
-_TOLD = 7  # events told in one description at most
-_GROUNDED, _OVERALL, _DETAILS = 8, 3, 4  # questions of each sort behind one view, at most
+_STORY = 7  # events told in one description at most
+_GROUNDED, _OVERALL, _DETAILS = 10, 5, 6  # questions of each sort behind one view, at most
 
 
 @dataclass(frozen=True)
@@ -39,9 +39,9 @@ def _ground_lesson(pupil: Pupil, footprint: Footprint, rng: random.Random) -> Ba
     everything = Span(0, clip.duration)
     moments = _some(localised(footprint, rng), _GROUNDED, rng)
     asked = _some(overall_questions(clip.script, clip.look, rng), _OVERALL, rng)
-    asked += _some(detail_questions(clip.script, rng), _DETAILS // 2, rng)
+    asked += _some(detail_questions(clip.script, rng), _DETAILS, rng)
     examples = [grounder_example(pupil, footprint, question) for question in moments]
-    examples += [_answered(pupil, question, rng) for question in asked]
+    examples += [_answered(pupil, question) for question in asked]
     examples.append(pupil.example(rng.choice(DESCRIBE), _story(clip, everything, rng)))
     return BaseLesson(pupil.lesson(footprint.ground, footprint, examples), clip, everything)
 
@@ -50,7 +50,7 @@ def _whole_lesson(pupil: Pupil, footprint: Footprint, rng: random.Random) -> Bas
     clip = footprint.clip
     asked = [*overall_questions(clip.script, clip.look, rng)]
     asked += _some(detail_questions(clip.script, rng), _DETAILS, rng)
-    examples = [_answered(pupil, question, rng) for question in asked]
+    examples = [_answered(pupil, question) for question in asked]
     return BaseLesson(pupil.lesson(footprint.whole, footprint, examples), clip, Span(0, clip.duration))
 
 
@@ -62,7 +62,7 @@ def _segment_lesson(pupil: Pupil, footprint: Footprint, rng: random.Random) -> B
     least = rng.choice((4.0, 8.0, 8.0, 16.0, 32.0))
     segment = footprint.fitted(Span.clamped(start, end, clip.duration).grown(least, clip.duration))
     inside = [q for q in detail_questions(clip.script, rng) if _inside(q.spans[0], segment)]
-    examples = [_answered(pupil, question, rng) for question in _some(inside, 2 * _DETAILS, rng)]
+    examples = [_answered(pupil, question) for question in _some(inside, _DETAILS, rng)]
     examples.append(pupil.example(rng.choice(DESCRIBE), _story(clip, segment, rng)))
     return BaseLesson(pupil.lesson(footprint.cut(segment), footprint, examples), clip, segment)
 
@@ -105,9 +105,7 @@ def _inside(span: Span, segment: Span) -> bool:
     return span.intersection(segment) > 0.8 * span.length
 
 
-def _answered(pupil: Pupil, asked: SceneQuestion, rng: random.Random) -> Example:
-    if rng.random() < 0.8:
-        return pupil.example(letter_prompt(asked), letter(asked), begun="(")
+def _answered(pupil: Pupil, asked: SceneQuestion) -> Example:
     return pupil.example(asked.question, f"{asked.answer}.")
 
 
@@ -115,4 +113,4 @@ def _story(clip: Clip, segment: Span, rng: random.Random) -> str:
     """What happens in a segment, in order of its beginning; the first of it where there is much."""
     told = [e for e in clip.script.events if e.asked and _inside(e.span, segment)]
     told.sort(key=lambda event: event.span.start)
-    return ". ".join(tell(event, rng) for event in told[:_TOLD]) + "." if told else f"{NOTHING}."
+    return ". ".join(tell(event, rng) for event in told[:_STORY]) + "." if told else f"{NOTHING}."

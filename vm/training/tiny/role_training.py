@@ -14,11 +14,12 @@ from vm.mind import VideoMind
 from vm.prompts import parse_role_book
 from vm.training.lessons import Lesson
 from vm.training.save import begin_checkpoint, save_base, save_role
-from vm.training.start import LoraSettings, full_student, lora_student
+from vm.training.start import Embeddings, LoraSettings, full_student, lora_student
 from vm.training.student import Student, TokenIds
 from vm.training.tiny.bank import Bank
 from vm.training.tiny.base import DECODER
 from vm.training.tiny.candidates import Proposal, read_proposals
+from vm.training.tiny.loop import process_count, rank
 from vm.training.tiny.pupil import Pupil
 from vm.training.tiny.role_lessons import grounder_lesson, localised, planner_lesson, some, verifier_lesson
 from vm.training.tiny.sizes import DECODER_WIDTH, LORA_RANK, ROLES
@@ -77,10 +78,7 @@ class RoleLessons(Dataset[Lesson]):
         self._proposals = read_proposals(folders.proposals) if "verifier" in course.roles else []
 
     def __len__(self) -> int:
-        # Several processes share them out between them.
-        return (
-            self._course.lessons * torch.distributed.get_world_size() if _together() else self._course.lessons
-        )
+        return self._course.lessons * process_count()
 
     def __getitem__(self, index: int) -> Lesson:
         role = self._course.roles[index % len(self._course.roles)]
@@ -102,10 +100,6 @@ class RoleLessons(Dataset[Lesson]):
         return verifier_lesson(self._pupil, footprint, candidate, [proposal.question, *others], rng)[0]
 
 
-def _together() -> bool:
-    return torch.distributed.is_available() and torch.distributed.is_initialized()
-
-
 def train_course(course: Course, folders: Folders, run: Path, out: Path) -> None:
     """Train a student on the base, and put it into the checkpoint `out` as each of the course's roles.
 
@@ -117,7 +111,7 @@ def train_course(course: Course, folders: Folders, run: Path, out: Path) -> None
     lessons = RoleLessons(course, Pupil.load(folders.base), folders)
     watchers = [ShownProgress(), JsonLines(run / "metrics.jsonl")]
     StudentTrainer(student, lessons, course.settings, run, "cpu", watchers).teach()
-    if _together() and torch.distributed.get_rank():
+    if rank():
         return
     begun = folders.root / "begun"
     with torch.no_grad():
@@ -130,7 +124,10 @@ def train_course(course: Course, folders: Folders, run: Path, out: Path) -> None
 def begun_mind(folders: Folders) -> VideoMind:
     """The base, with the roles' prompts and none of their adapters."""
     begun = folders.root / "begun"
-    begin_checkpoint(begun, folders.base, parse_role_book({"roles": ROLES}))
+    if rank() == 0:
+        begin_checkpoint(begun, folders.base, parse_role_book({"roles": ROLES}))
+    if process_count() > 1:
+        torch.distributed.barrier()
     return VideoMind.load(begun, folders.base, "cpu", "float32")
 
 
@@ -142,7 +139,7 @@ def _student(course: Course, mind: VideoMind, folders: Folders) -> Student:
         student = full_student(backbone, role, tokens, DECODER_WIDTH)
     else:
         lora = LoraSettings(LORA_RANK, LORA_RANK, 0.0)
-        embeddings = "none" if course.roles == ("planner",) else "new"
+        embeddings: Embeddings = "none" if course.roles == ("planner",) else "new"
         student = lora_student(backbone, role, tokens, lora, embeddings, DECODER_WIDTH)
     if student.decoder is not None:
         student.decoder.load_state_dict(load_file(folders.base.parent / DECODER))

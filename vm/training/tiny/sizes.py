@@ -68,6 +68,7 @@ ROLES: dict[str, dict[str, Any]] = {
         "max_frames": 64,
         "max_new_tokens": 64,
         "min_seconds": 8.0,
+        "choose_by": "words",
         **PIXELS,
     },
 }
