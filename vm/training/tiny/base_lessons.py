@@ -82,11 +82,11 @@ def _plan_lesson(pupil: Pupil, footprint: Footprint, rng: random.Random) -> Base
 
 Sort = Callable[[Pupil, Footprint, random.Random], BaseLesson]
 SORTS: dict[Sort, float] = {
-    _ground_lesson: 0.5,
-    _segment_lesson: 0.25,
+    _ground_lesson: 0.45,
+    _segment_lesson: 0.2,
     _whole_lesson: 0.1,
     _verify_lesson: 0.1,
-    _plan_lesson: 0.05,
+    _plan_lesson: 0.15,
 }
 
 
