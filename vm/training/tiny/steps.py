@@ -43,7 +43,7 @@ _FOLDER = Path("build/tiny")
 _CORPUS_CLIPS = 1500
 _STEPS: dict[RoleName, int] = {"planner": 200, "grounder": 600, "verifier": 400}
 _ACCUMULATION = 4
-_RATE, _FULL_RATE, _NEW_RATE = 1.5e-3, 3e-4, 1e-3
+_RATE, _FULL_RATE, _NEW_RATE = 1e-3, 3e-4, 5e-4
 
 
 @app.command()
@@ -92,7 +92,7 @@ def _share(
 
 
 @app.command()
-def base(folder: Folder = _FOLDER, steps: Steps = 2000) -> None:
+def base(folder: Folder = _FOLDER, steps: Steps = 4000) -> None:
     """Train the base's language model."""
     _after(folder, "tokenizer", "vision", "bank")
     _begin()

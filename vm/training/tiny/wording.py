@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from string import ascii_uppercase
 
-from vm.roles.answerer import with_options
 from vm.roles.planner import plan_text
 from vm.scenes.clip import Clip
 from vm.scenes.wording import (
@@ -26,15 +24,6 @@ def plan_for(asked: SceneQuestion) -> str:
     return plan_text(asked.mode, asked.query or "")
 
 
-def letter_prompt(asked: SceneQuestion) -> str:
-    return with_options(asked.question, asked.options)
-
-
-def letter(asked: SceneQuestion) -> str:
-    assert asked.answer is not None
-    return ascii_uppercase[asked.options.index(asked.answer)]
-
-
 def all_questions(clip: Clip, rng: random.Random) -> list[SceneQuestion]:
     """Everything that can be asked of a clip, in one wording each."""
     return [
@@ -52,6 +41,4 @@ def corpus(clips: Iterator[Clip]) -> Iterator[str]:
         yield from (f"{tell(event, rng)}. {NOTHING}." for event in clip.script.events)
         for asked in all_questions(clip, rng):
             yield from (asked.question, plan_for(asked), "Yes", "No")
-            if asked.options:
-                yield letter_prompt(asked)
-                yield str(asked.answer)
+            yield from asked.options
