@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from vm.errors import VideoError, VideoMindError
 from worker.errors import DatabaseUnusable, WrongCheckpoint
+from worker.interrupts import interrupts_held_back
 from worker.jobs import Claim
 from worker.media import local_path
 from worker.store import Store
@@ -35,8 +36,10 @@ def run(analysis_ids: Sequence[int], mind: VideoMind, store: Store, report: Repo
         DatabaseUnusable: the database stopped answering. What was claimed is handed back if it still
             can be, and else counts as abandoned after a while.
     """
-    claims = store.claim(analysis_ids)
+    claims: list[Claim] = []
     try:
+        with interrupts_held_back():  # what is claimed must be known, to be handed back
+            claims = store.claim(analysis_ids)
         for _, together in groupby(claims, key=attrgetter("video_id")):
             _watch(list(together), mind, store, report)
     except BaseException:

@@ -31,7 +31,8 @@ def test_progress_is_sent_as_a_signal(store, submitted, mind):
     assert heard == [(analysis_id, "grounder", 0.5)]
 
 
-def test_a_worker_without_a_model_takes_no_work(store, submitted):
+def test_a_worker_without_a_model_takes_no_work(store, submitted, monkeypatch, tmp_path):
+    monkeypatch.setattr("vm.bundled.BUNDLED_CHECKPOINT", tmp_path)
     analysis_id = submitted("a")
     with using(Settings(str(store.engine.url))), pytest.raises(CheckpointNotFound):
         tasks.analyse.delay([analysis_id])
