@@ -20,23 +20,25 @@ def lesson_attention(
     query: Tensor,
     key: Tensor,
     value: Tensor,
-    visible: Tensor,
+    visible: Tensor | None,
     scaling: float,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
     """Args: query, key, value: (1, heads, N, dim); visible: (E, N) bool, what each of the last E tokens sees.
 
-    Those before see what comes before them.
+    Those before, or all where it is None, see what comes before them.
 
     Returns:
         (1, N, heads, dim), and no weights.
     """
     groups = query.shape[1] // key.shape[1]
     key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
-    first = query.shape[2] - len(visible)
+    first = query.shape[2] - (0 if visible is None else len(visible))
     shared = scaled_dot_product_attention(
         query[:, :, :first], key[:, :, :first], value[:, :, :first], is_causal=True, scale=scaling
     )
+    if visible is None:
+        return shared.transpose(1, 2), None
     own = scaled_dot_product_attention(query[:, :, first:], key, value, attn_mask=visible, scale=scaling)
     return torch.cat((shared, own), dim=2).transpose(1, 2), None
 
