@@ -215,7 +215,7 @@ def _decisive(recipe: Recipe, settings: RoleSettings) -> dict[str, Any]:
 
 def _student(recipe: Recipe, mind: VideoMind) -> Student:
     cast = mind.cast
-    tokens = TokenIds(cast.backbone.video_id, cast.reg, *mind.markers)
+    tokens = TokenIds.of(mind)
     if recipe.full:
         return full_student(cast.backbone, recipe.role, tokens, recipe.decoder_width)
     embeddings = recipe.embeddings or default_embeddings(recipe.role)

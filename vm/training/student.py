@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, embedding
 
+from vm.mind import VideoMind
 from vm.model.positions import rotary_positions, text_positions, video_ids
 from vm.model.timestamp_decoder import TimestampDecoder, mean_frame_states
 from vm.training.lesson_attention import attend_to_lessons
@@ -31,6 +32,11 @@ class TokenIds:
     reg: int
     seg_start: int
     seg_end: int
+
+    @classmethod
+    def of(cls, mind: VideoMind) -> TokenIds:
+        """Those of a loaded checkpoint."""
+        return cls(mind.cast.backbone.video_id, mind.cast.reg, *mind.markers)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from vm.moments import Span
@@ -17,6 +17,7 @@ from vm.training.tiny.role_lessons import (
     guessed_candidate,
     localised,
     planner_lesson,
+    some,
     verifier_lesson,
 )
 from vm.training.tiny.wording import DESCRIBE, NOTHING
@@ -37,9 +38,9 @@ class BaseLesson:
 def _ground_lesson(pupil: Pupil, footprint: Footprint, rng: random.Random) -> BaseLesson:
     clip = footprint.clip
     everything = Span(0, clip.duration)
-    moments = _some(localised(footprint, rng), _GROUNDED, rng)
-    asked = _some(overall_questions(clip.script, clip.look, rng), _OVERALL, rng)
-    asked += _some(detail_questions(clip.script, rng), _DETAILS, rng)
+    moments = some(localised(footprint, rng), _GROUNDED, rng)
+    asked = some(overall_questions(clip.script, clip.look, rng), _OVERALL, rng)
+    asked += some(detail_questions(clip.script, rng), _DETAILS, rng)
     examples = [grounder_example(pupil, footprint, question) for question in moments]
     examples += [_answered(pupil, question) for question in asked]
     examples.append(pupil.example(rng.choice(DESCRIBE), _story(clip, everything, rng)))
@@ -49,7 +50,7 @@ def _ground_lesson(pupil: Pupil, footprint: Footprint, rng: random.Random) -> Ba
 def _whole_lesson(pupil: Pupil, footprint: Footprint, rng: random.Random) -> BaseLesson:
     clip = footprint.clip
     asked = [*overall_questions(clip.script, clip.look, rng)]
-    asked += _some(detail_questions(clip.script, rng), _DETAILS, rng)
+    asked += some(detail_questions(clip.script, rng), _DETAILS, rng)
     examples = [_answered(pupil, question) for question in asked]
     return BaseLesson(pupil.lesson(footprint.whole, footprint, examples), clip, Span(0, clip.duration))
 
@@ -62,7 +63,7 @@ def _segment_lesson(pupil: Pupil, footprint: Footprint, rng: random.Random) -> B
     least = rng.choice((4.0, 8.0, 8.0, 16.0, 32.0))
     segment = footprint.fitted(Span.clamped(start, end, clip.duration).grown(least, clip.duration))
     inside = [q for q in detail_questions(clip.script, rng) if _inside(q.spans[0], segment)]
-    examples = [_answered(pupil, question) for question in _some(inside, _DETAILS, rng)]
+    examples = [_answered(pupil, question) for question in some(inside, _DETAILS, rng)]
     examples.append(pupil.example(rng.choice(DESCRIBE), _story(clip, segment, rng)))
     return BaseLesson(pupil.lesson(footprint.cut(segment), footprint, examples), clip, segment)
 
@@ -93,12 +94,6 @@ SORTS: dict[Sort, float] = {
 def draw_sort(rng: random.Random) -> Sort:
     """A sort of lesson, each as often as it is worth."""
     return rng.choices(list(SORTS), list(SORTS.values()))[0]
-
-
-def _some(questions: Iterable[SceneQuestion], most: int, rng: random.Random) -> list[SceneQuestion]:
-    """At most so many, in random order."""
-    known = list(questions)
-    return rng.sample(known, min(most, len(known)))
 
 
 def _inside(span: Span, segment: Span) -> bool:

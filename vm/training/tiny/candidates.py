@@ -20,7 +20,7 @@ from vm.training.start import LoraSettings, lora_student
 from vm.training.student import Student, TokenIds
 from vm.training.tiny.bank import Bank
 from vm.training.tiny.pupil import Pupil
-from vm.training.tiny.role_lessons import grounder_lesson, localised, some
+from vm.training.tiny.role_lessons import ASKED, grounder_lesson, localised, some
 
 _CHAIN = ChainSettings()
 
@@ -37,7 +37,7 @@ class Proposal:
 @torch.no_grad()
 def propose(mind: VideoMind, pupil: Pupil, bank: Bank, numbers: Iterable[int], out: Path) -> None:
     """Run a checkpoint's grounder over clips of the bank; `out` appears when all is done."""
-    tokens = TokenIds(mind.cast.backbone.video_id, mind.cast.reg, *mind.markers)
+    tokens = TokenIds.of(mind)
     student = lora_student(mind.cast.backbone, "grounder", tokens, LoraSettings(dropout=0.0), "none").eval()
     partial = out.with_name(f"{out.name}.partial")
     with partial.open("w", encoding="utf-8") as lines:
@@ -50,7 +50,7 @@ def propose(mind: VideoMind, pupil: Pupil, bank: Bank, numbers: Iterable[int], o
 def _proposals(student: Student, pupil: Pupil, bank: Bank, number: int) -> Iterator[Proposal]:
     footprint = bank.load(number)
     rng = random.Random(f"proposals {number}")  # noqa: S311
-    asked = some(localised(footprint, rng), rng)
+    asked = some(localised(footprint, rng), ASKED, rng)
     if not asked:
         return
     reading = student.read(grounder_lesson(pupil, footprint, asked))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from vm.config import ChainSettings
 from vm.moments import Span
@@ -14,7 +14,7 @@ from vm.training.tiny.bank import Footprint
 from vm.training.tiny.pupil import Pupil
 from vm.training.tiny.wording import all_questions, plan_for
 
-_ASKED = 12  # questions behind one view
+ASKED = 12  # questions behind one view
 _GROUNDED = "At<|reg|>"
 _POSITIVE_IOU = (0.2, 0.9)
 _CHAIN = ChainSettings()
@@ -22,7 +22,7 @@ _CHAIN = ChainSettings()
 
 def planner_lesson(pupil: Pupil, footprint: Footprint, rng: random.Random) -> Lesson:
     """Plans for whatever may be asked; the frames tell little."""
-    asked = some(all_questions(footprint.clip, rng), rng)
+    asked = some(all_questions(footprint.clip, rng), ASKED, rng)
     examples = [pupil.role_example("planner", q.question, plan_for(q)) for q in asked]
     return pupil.lesson(footprint.dense[[0, -1]], footprint, examples)
 
@@ -82,6 +82,7 @@ def guessed_candidate(true: Span, duration: float, rng: random.Random) -> Span:
     return Span.clamped(start, end, duration).grown(1.0, duration)
 
 
-def some(asked: Sequence[SceneQuestion], rng: random.Random) -> list[SceneQuestion]:
-    """As many as are packed behind one view, in random order."""
-    return rng.sample(asked, min(_ASKED, len(asked)))
+def some(asked: Iterable[SceneQuestion], most: int, rng: random.Random) -> list[SceneQuestion]:
+    """At most so many, in random order."""
+    known = list(asked)
+    return rng.sample(known, min(most, len(known)))

@@ -21,7 +21,14 @@ from vm.training.tiny.base import DECODER
 from vm.training.tiny.candidates import Proposal, read_proposals
 from vm.training.tiny.loop import process_count, rank
 from vm.training.tiny.pupil import Pupil
-from vm.training.tiny.role_lessons import grounder_lesson, localised, planner_lesson, some, verifier_lesson
+from vm.training.tiny.role_lessons import (
+    ASKED,
+    grounder_lesson,
+    localised,
+    planner_lesson,
+    some,
+    verifier_lesson,
+)
 from vm.training.tiny.sizes import DECODER_WIDTH, LORA_RANK, ROLES
 from vm.training.trainer import StudentTrainer, TrainSettings
 from vm.training.watching import JsonLines, ShownProgress
@@ -86,7 +93,7 @@ class RoleLessons(Dataset[Lesson]):
         if role == "verifier":
             return self._verify(rng.choice(self._proposals), rng)
         footprint = self._bank.load(rng.choice(self._numbers))
-        asked = some(localised(footprint, rng), rng)
+        asked = some(localised(footprint, rng), ASKED, rng)
         if role == "planner" or not asked:
             return planner_lesson(self._pupil, footprint, rng)
         return grounder_lesson(self._pupil, footprint, asked)
@@ -132,7 +139,7 @@ def begun_mind(folders: Folders) -> VideoMind:
 
 
 def _student(course: Course, mind: VideoMind, folders: Folders) -> Student:
-    backbone, tokens = mind.cast.backbone, tokens_of(mind)
+    backbone, tokens = mind.cast.backbone, TokenIds.of(mind)
     # Who learns to ground among other things is a grounder, with a decoder.
     role = "grounder" if "grounder" in course.roles else course.roles[0]
     if course.full:
@@ -144,7 +151,3 @@ def _student(course: Course, mind: VideoMind, folders: Folders) -> Student:
     if student.decoder is not None:
         student.decoder.load_state_dict(load_file(folders.base.parent / DECODER))
     return student
-
-
-def tokens_of(mind: VideoMind) -> TokenIds:
-    return TokenIds(mind.cast.backbone.video_id, mind.cast.reg, *mind.markers)
