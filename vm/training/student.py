@@ -157,7 +157,7 @@ class Student(nn.Module):
         states, normed = self._run(self._embed(ids, lesson.features), layout)
         is_video = ids == self.tokens.video
         frame_states = mean_frame_states(states[is_video], lesson.token_grid[0])
-        places = [_predicting(layout.owners, i, example) for i, example in enumerate(lesson.examples, 1)]
+        places = [predicting(layout.owners, i, example) for i, example in enumerate(lesson.examples, 1)]
         return Reading(
             states,
             frame_states,
@@ -256,7 +256,7 @@ def lay_out(lesson: Lesson, tokens: TokenIds) -> Layout:
     return Layout(ids, torch.cat((positions, *texts), dim=1), owners)
 
 
-def _predicting(owners: Tensor, number: int, example: Example) -> Tensor:
+def predicting(owners: Tensor, number: int, example: Example) -> Tensor:
     """The places in the sequence from which each token of an example's reply is predicted."""
     prefix = int((owners == 0).sum())
     start = int((owners < number).sum())

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from torch.nn.functional import binary_cross_entropy_with_logits
+from torch.nn.functional import binary_cross_entropy_with_logits, dropout
 from transformers import Qwen2VLConfig, Qwen2VLForConditionalGeneration
 
 from vm.errors import TrainingError
 from vm.model.timestamp_decoder import TimestampDecoder
 from vm.text_file import write_json
+from vm.training.lessons import Lesson
 from vm.training.save import copy_companions
-from vm.training.student import LossSums, Reading, Student, TokenIds, lay_out
+from vm.training.student import Layout, LossSums, Reading, Student, TokenIds, lay_out, predicting
 from vm.training.tiny.bank import Bank, endless
-from vm.training.tiny.base_lessons import BaseLesson, draw_sort
-from vm.training.tiny.doings import DOINGS, frame_doings, token_doings
+from vm.training.tiny.base_lessons import About, BaseLesson, draw_sort
+from vm.training.tiny.doings import DOINGS, asked_doings, frame_doings, token_doings
+from vm.training.tiny.looking import looked_for, missed, watch
 from vm.training.tiny.loop import Optimizer, Schedule, process_count, rank, train
 from vm.training.tiny.pupil import Pupil
 from vm.training.tiny.sizes import DECODER_WIDTH, HIDDEN, base_config
@@ -28,7 +31,9 @@ from vm.training.weights import base_tensors
 
 DECODER = "decoder.safetensors"
 _WATCHED_LAYER = 2  # whose states are to say what goes on, so that later layers can look it up there
-_FRAME_WEIGHT, _TOKEN_WEIGHT, _GROUNDING_WEIGHT = 0.1, 0.1, 1.0
+_FRAME_WEIGHT, _TOKEN_WEIGHT, _ASKED_WEIGHT, _LOOKING_WEIGHT, _GROUNDING_WEIGHT = 0.1, 0.3, 0.1, 0.2, 1.0
+_JUDGING_WEIGHT = 3.0  # of a Yes or No, which says little at a time
+_DROPPED = 0.1  # of the video's features, so that clips are not learnt by heart
 
 
 class Learner(nn.Module):
@@ -48,6 +53,7 @@ class Learner(nn.Module):
         )
         decoder = TimestampDecoder(HIDDEN, DECODER_WIDTH)
         self.student = Student(self.model.model.language_model, self.model.lm_head, tokens, decoder)
+        watch(self.student.text_model)
         self.frame_norm, self.token_norm = nn.LayerNorm(HIDDEN), nn.LayerNorm(HIDDEN)
         self.frame_head, self.token_head = nn.Linear(HIDDEN, DOINGS), nn.Linear(HIDDEN, DOINGS)
         for head in (self.frame_head, self.token_head):
@@ -55,32 +61,76 @@ class Learner(nn.Module):
 
     def losses(self, taught: BaseLesson) -> dict[str, Tensor]:
         """Parts of the loss, each a mean, weighted."""
-        lesson = taught.lesson
-        reading, seen = self._read(taught)
+        lesson = replace(
+            taught.lesson, features=dropout(taught.lesson.features, _DROPPED, training=self.training)
+        )
+        layout = lay_out(lesson, self.student.tokens)
+        reading, inner = self._read(lesson)
         sums: LossSums = self.student.losses(lesson, reading)
         grounded = max(1, sum(bool(example.spans) for example in lesson.examples))
-        frames = self.frame_head(self.frame_norm(reading.frame_states))
-        tokens = self.token_head(self.token_norm(seen))
+        frames = self._of_frame(reading.frame_states)
+        tokens = self._of_token(inner[layout.ids == self.student.tokens.video])
         wanted = token_doings(taught.clip, taught.span, lesson.token_grid).flatten(0, 1)
         return {
-            "language": sums.language / len(lesson.examples),
+            "language": (_JUDGING_WEIGHT if lesson.marked else 1.0) * sums.language / len(lesson.examples),
             "grounding": _GROUNDING_WEIGHT * (sums.total - sums.language) / grounded,
             "frames": _FRAME_WEIGHT * _missed(frames, frame_doings(taught.clip, taught.span, len(frames))),
             "tokens": _TOKEN_WEIGHT * _missed(tokens, wanted),
+            "asked": _ASKED_WEIGHT * self._asked(taught, layout, reading, inner),
+            "looking": _LOOKING_WEIGHT * self._looking(taught, layout),
         }
 
-    def _read(self, taught: BaseLesson) -> tuple[Reading, Tensor]:
-        """The lesson, read, and the states of the video's tokens (T·H·W, hidden) behind an inner layer."""
+    def _looking(self, taught: BaseLesson, layout: Layout) -> Tensor:
+        """How little is looked at where it goes on, when something is asked about."""
+        asked = list(self._asked_at(taught, layout))
+        if not asked:
+            return torch.zeros(())
+        lesson, tokens = taught.lesson, self.student.tokens
+        wanted = [
+            looked_for(taught.clip, taught.span, lesson.token_grid, about.event, about.where)
+            for _, about, _ in asked
+        ]
+        places = [place for place, *_ in asked]
+        return missed(self.student.text_model, layout, places, wanted, tokens.video).mean()
+
+    def _asked_at(self, taught: BaseLesson, layout: Layout) -> Iterator[tuple[int, About, bool]]:
+        """Where the words' states are to say what is asked for: the place in the sequence, what that is, and
+        whether a span is to be found from there."""
+        for number, (about, example) in enumerate(zip(taught.about, taught.lesson.examples, strict=False), 1):
+            if about is not None:
+                found = self.student.tokens.reg in example.reply
+                which = example.reply.index(self.student.tokens.reg) if found else 0
+                yield int(predicting(layout.owners, number, example)[which]), about, found
+
+    def _asked(self, taught: BaseLesson, layout: Layout, reading: Reading, inner: Tensor) -> Tensor:
+        """How ill the words' states say what is asked for, in the terms that the video's speak in: so that
+        what is asked for and what is seen can be told to be the same."""
+        parts = [reading.states.new_zeros(())]
+        asked = list(self._asked_at(taught, layout))
+        for place, about, found in asked:
+            labels, known = asked_doings(about.event, about.text)
+            parts.append(_missed(self._of_token(inner[place])[known], labels[known]))
+            if found:
+                parts.append(_missed(self._of_frame(reading.states[place])[known], labels[known]))
+        return torch.stack(parts).sum() / max(1, len(asked))
+
+    def _of_frame(self, states: Tensor) -> Tensor:
+        return self.frame_head(self.frame_norm(states))
+
+    def _of_token(self, states: Tensor) -> Tensor:
+        return self.token_head(self.token_norm(states))
+
+    def _read(self, lesson: Lesson) -> tuple[Reading, Tensor]:
+        """The lesson, read, and the states (N, hidden) behind an inner layer."""
         kept: list[Tensor] = []
         layer = self.model.model.language_model.layers[_WATCHED_LAYER]
         hook = layer.register_forward_hook(lambda _, __, output: kept.append(output))
         try:
-            reading = self.student.read(taught.lesson)
+            reading = self.student.read(lesson)
         finally:
             hook.remove()
         states = kept[0][0] if isinstance(kept[0], tuple) else kept[0]
-        ids = lay_out(taught.lesson, self.student.tokens).ids
-        return reading, states.view(-1, HIDDEN)[ids == self.student.tokens.video]
+        return reading, states.view(-1, HIDDEN)
 
 
 def _missed(guessed: Tensor, labels: Tensor) -> Tensor:
@@ -100,7 +150,7 @@ def train_base(
     learner = Learner(pupil.special_ids)
     learner.model.model.visual = trained_tower(vision)
     torch.manual_seed(rank())
-    schedule = Schedule(steps, matrix_rate=3e-3, other_rate=2e-3, falling=0.5)
+    schedule = Schedule(steps, matrix_rate=3e-3, other_rate=2e-3, falling=0.3)
     optimizer = Optimizer(learner, schedule, plain=("embed_tokens", "_head"))
 
     def batches(step: int) -> Iterator[list[BaseLesson]]:

@@ -6,6 +6,7 @@ seen is made up as well as any other.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import torch
@@ -18,6 +19,7 @@ from vm.scenes.vocabulary import ACTIONS, COLOURS, KINDS
 from vm.training.tiny.sights import covered_cells
 
 _COLOURS = list(COLOURS)
+_WORD = re.compile(r"\w+")
 _COLOUR_ACTIONS = len(KINDS) * len(ACTIONS)
 _KIND_COLOURS = _COLOUR_ACTIONS + len(COLOURS) * len(ACTIONS)
 DOINGS = _KIND_COLOURS + len(KINDS) * len(COLOURS)
@@ -45,6 +47,18 @@ def token_doings(clip: Clip, span: Span, grid: tuple[int, int, int]) -> Tensor:
             for name in doing[id(actor)]:
                 labels[patch, ..., name][cells] = 1
     return labels.flatten(1, 2)
+
+
+def asked_doings(event: Event, text: str) -> tuple[Tensor, Tensor]:
+    """What words ask about: (DOINGS,) of 0 and 1, and which of them the words decide, (DOINGS,) bool.
+
+    Without a colour in it, a question decides the kind and the action alone.
+    """
+    labels, known = torch.zeros(DOINGS), torch.ones(DOINGS, dtype=torch.bool)
+    labels[[*_names(event.actor, event)]] = 1
+    if event.actor.colour not in _WORD.findall(text):
+        known[_COLOUR_ACTIONS:] = False
+    return labels, known
 
 
 def _times(span: Span, count: int) -> list[float]:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from vm.config import ChainSettings
 from vm.moments import Span
 from vm.roles.verifier import marks, zoomed
+from vm.scenes.script import Event, Script
 from vm.scenes.wording import SceneQuestion, detail_questions, when_questions
 from vm.training.lessons import Example, Lesson
 from vm.training.tiny.bank import Footprint
@@ -16,7 +17,9 @@ from vm.training.tiny.wording import all_questions, plan_for
 
 ASKED = 12  # questions behind one view
 _GROUNDED = "At<|reg|>"
-_POSITIVE_IOU = (0.2, 0.9)
+_POSITIVE_IOU = (0.35, 0.75)
+_FITS = 0.5  # IoU
+_WORDINGS = 2
 _CHAIN = ChainSettings()
 
 
@@ -27,15 +30,20 @@ def planner_lesson(pupil: Pupil, footprint: Footprint, rng: random.Random) -> Le
     return pupil.lesson(footprint.dense[[0, -1]], footprint, examples)
 
 
-def grounder_lesson(pupil: Pupil, footprint: Footprint, asked: Sequence[SceneQuestion]) -> Lesson:
-    """Where each question's query is to be found."""
-    examples = [grounder_example(pupil, footprint, question) for question in asked]
-    return pupil.lesson(footprint.ground, footprint, examples)
+def grounder_lesson(
+    pupil: Pupil, footprint: Footprint, asked: Sequence[SceneQuestion], shown: Span | None = None
+) -> Lesson:
+    """Where each question's query is to be found: in the whole clip, or in what is shown of it (seconds)."""
+    whole = Span(0, footprint.clip.duration)
+    examples = [grounder_example(pupil, question, shown or whole) for question in asked]
+    return pupil.lesson(footprint.cut(shown) if shown else footprint.ground, footprint, examples)
 
 
-def grounder_example(pupil: Pupil, footprint: Footprint, asked: SceneQuestion) -> Example:
-    duration = footprint.clip.duration
-    spans = [(span.start / duration, span.end / duration) for span in asked.spans]
+def grounder_example(pupil: Pupil, asked: SceneQuestion, shown: Span) -> Example:
+    spans = [
+        ((span.start - shown.start) / shown.length, (span.end - shown.start) / shown.length)
+        for span in asked.spans
+    ]
     return pupil.role_example("grounder", str(asked.query), _GROUNDED, spans)
 
 
@@ -72,12 +80,43 @@ def verifier_lesson(
     return pupil.lesson(features, footprint, examples, marks(inner, outer, len(features))), outer
 
 
+def judged(footprint: Footprint, candidate: Span, most: int, rng: random.Random) -> list[SceneQuestion]:
+    """Questions to put to a candidate: as far as there are, half that it is right for in several wordings,
+    half that it is wrong for, about the likest events first."""
+    script = footprint.clip.script
+    fits: list[SceneQuestion] = []
+    others: list[tuple[float, SceneQuestion]] = []
+    for _ in range(_WORDINGS):
+        for question in localised(footprint, rng):
+            if candidate.iou(question.spans[0]) >= _FITS:
+                fits.append(question)
+            else:
+                others.append((rng.random(), question))
+    there = [event_of(script, question) for question in fits[:1]]
+    others.sort(
+        key=lambda pair: pair[0] - sum(_likeness(event_of(script, pair[1]), event) for event in there)
+    )
+    wrong = [question for _, question in others][: most - min(len(fits), most // 2)]
+    return [*some(fits, most - len(wrong), rng), *wrong]
+
+
+def event_of(script: Script, asked: SceneQuestion) -> Event:
+    """The event that a question is about."""
+    return next(e for e in script.events if e.span == asked.spans[0] and e.action == asked.topic)
+
+
+def _likeness(event: Event, other: Event) -> float:
+    """What two events have in common; less than 1 leaves room for chance."""
+    same = (event.action == other.action, event.actor is other.actor, event.actor.kind == other.actor.kind)
+    return 0.4 * sum(same)
+
+
 def guessed_candidate(true: Span, duration: float, rng: random.Random) -> Span:
     """As a grounder might propose: the true span more or less well, or something else."""
-    if rng.random() < 0.3:
+    if rng.random() < 0.15:
         ends = rng.uniform(0, duration), rng.uniform(0, duration)
         return Span.clamped(*ends, duration).grown(2.0, duration)
-    blur = rng.choice((0.1, 0.3, 0.6)) * true.length
+    blur = rng.choice((0.05, 0.1, 0.2, 0.4)) * true.length
     start, end = true.start + rng.gauss(0, blur), true.end + rng.gauss(0, blur)
     return Span.clamped(start, end, duration).grown(1.0, duration)
 

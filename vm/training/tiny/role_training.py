@@ -16,7 +16,7 @@ from vm.training.lessons import Lesson
 from vm.training.save import begin_checkpoint, save_base, save_role
 from vm.training.start import Embeddings, LoraSettings, full_student, lora_student
 from vm.training.student import Student, TokenIds
-from vm.training.tiny.bank import Bank
+from vm.training.tiny.bank import Bank, Footprint
 from vm.training.tiny.base import DECODER
 from vm.training.tiny.candidates import Proposal, read_proposals
 from vm.training.tiny.loop import process_count, rank
@@ -24,6 +24,8 @@ from vm.training.tiny.pupil import Pupil
 from vm.training.tiny.role_lessons import (
     ASKED,
     grounder_lesson,
+    guessed_candidate,
+    judged,
     localised,
     planner_lesson,
     some,
@@ -33,7 +35,8 @@ from vm.training.tiny.sizes import DECODER_WIDTH, LORA_RANK, ROLES
 from vm.training.trainer import StudentTrainer, TrainSettings
 from vm.training.watching import JsonLines, ShownProgress
 
-_JUDGED = 6  # questions behind one candidate
+_JUDGED = 8  # questions behind one candidate
+_PROPOSED_SHARE = 0.5  # how often the candidate is the grounder's, not a guess
 _BEST_SHARE = 0.5  # how often the candidate is the one that fits best
 
 
@@ -90,21 +93,32 @@ class RoleLessons(Dataset[Lesson]):
     def __getitem__(self, index: int) -> Lesson:
         role = self._course.roles[index % len(self._course.roles)]
         rng = random.Random(f"{role} {index}")  # noqa: S311
-        if role == "verifier":
+        if role == "verifier" and rng.random() < _PROPOSED_SHARE:
             return self._verify(rng.choice(self._proposals), rng)
         footprint = self._bank.load(rng.choice(self._numbers))
+        if role == "verifier":
+            return self._verify_a_guess(footprint, rng)
         asked = some(localised(footprint, rng), ASKED, rng)
         if role == "planner" or not asked:
             return planner_lesson(self._pupil, footprint, rng)
         return grounder_lesson(self._pupil, footprint, asked)
 
+    def _verify_a_guess(self, footprint: Footprint, rng: random.Random) -> Lesson:
+        """Of far more clips than the grounder made proposals for."""
+        asked = localised(footprint, rng)
+        if not asked:
+            return self._verify(rng.choice(self._proposals), rng)
+        candidate = guessed_candidate(rng.choice(asked).spans[0], footprint.clip.duration, rng)
+        chosen = judged(footprint, candidate, _JUDGED, rng)
+        return verifier_lesson(self._pupil, footprint, candidate, chosen, rng)[0]
+
     def _verify(self, proposal: Proposal, rng: random.Random) -> Lesson:
         footprint = self._bank.load(proposal.number)
-        others = localised(footprint, rng)[: _JUDGED - 1]
         true = proposal.question.spans[0]
         best = max(proposal.spans, key=true.iou)
         candidate = best if rng.random() < _BEST_SHARE else rng.choice(proposal.spans)
-        return verifier_lesson(self._pupil, footprint, candidate, [proposal.question, *others], rng)[0]
+        asked = [proposal.question, *judged(footprint, candidate, _JUDGED, rng)]
+        return verifier_lesson(self._pupil, footprint, candidate, asked, rng)[0]
 
 
 def train_course(course: Course, folders: Folders, run: Path, out: Path) -> None:

@@ -41,7 +41,7 @@ Processes = Annotated[int, typer.Option(help="Each with one thread.")]
 
 _FOLDER = Path("build/tiny")
 _CORPUS_CLIPS = 1500
-_STEPS: dict[RoleName, int] = {"planner": 200, "grounder": 600, "verifier": 400}
+_STEPS: dict[RoleName, int] = {"planner": 120, "grounder": 300, "verifier": 500}
 _ACCUMULATION = 4
 _RATE, _FULL_RATE, _NEW_RATE = 1e-3, 3e-4, 5e-4
 

@@ -12,8 +12,10 @@ from vm.training.tiny.bank import Footprint, training_clip, views
 from vm.training.tiny.base_lessons import SORTS, Sort, draw_sort
 from vm.training.tiny.pupil import Pupil
 from vm.training.tiny.role_lessons import (
+    event_of,
     grounder_lesson,
     guessed_candidate,
+    judged,
     localised,
     planner_lesson,
     verifier_lesson,
@@ -67,6 +69,35 @@ def test_every_sort_of_lesson_can_be_laid_out_and_ends_its_turns(
         assert (lay_out(taught.lesson, tokens).ids == tokens.video).sum() == frames * rows * columns
         assert all(example.reply[-1] == pupil.end for example in taught.lesson.examples)
         assert 0 <= taught.span.start < taught.span.end <= footprint.clip.duration + 1e-6
+
+
+@pytest.mark.parametrize("sort", SORTS)
+def test_what_an_example_asks_about_lies_within_what_is_shown(
+    sort: Sort, pupil: Pupil, footprints: list[Footprint]
+) -> None:
+    for footprint in footprints:
+        taught = sort(pupil, footprint, random.Random(2))
+        for about, example in zip(taught.about, taught.lesson.examples, strict=False):
+            if about is None:
+                assert not example.spans
+                continue
+            event = about.event
+            assert about.text in pupil.chat.decode(list(example.after))
+            for start, end in example.spans:
+                assert 0 <= start < end <= 1 + 1e-6
+                found = taught.span.start + start * taught.span.length
+                assert found == pytest.approx(event.span.start, abs=1e-6)
+
+
+def test_a_stretch_of_a_long_clip_stands_for_a_clip_now_and_then(
+    pupil: Pupil, footprints: list[Footprint]
+) -> None:
+    ground = next(iter(SORTS))
+    long = next(f for f in footprints if f.clip.duration > 45)
+    shown = [ground(pupil, long, random.Random(seed)).span.length for seed in range(20)]
+
+    assert max(shown) == pytest.approx(long.clip.duration)
+    assert min(shown) < 45
 
 
 def test_lessons_of_one_chance_are_the_same(pupil: Pupil, footprints: list[Footprint]) -> None:
@@ -148,3 +179,24 @@ def test_a_candidate_is_marked_within_what_is_shown(pupil: Pupil, footprints: li
             assert lesson.marked is not None
             assert 0 <= lesson.marked[0] <= lesson.marked[1] <= lesson.token_grid[0]
             assert shown.intersection(candidate) >= 0.5 * candidate.length
+
+
+def test_a_candidate_is_judged_by_what_it_is_right_and_what_it_is_wrong_for(
+    footprints: list[Footprint],
+) -> None:
+    rng = random.Random(0)
+    footprint = max(footprints, key=lambda f: len({q.spans for q in localised(f, rng)}))
+    event = event_of(footprint.clip.script, localised(footprint, rng)[0])
+    asked = judged(footprint, event.span, 6, rng)
+
+    fits = [question for question in asked if event.span.iou(question.spans[0]) >= 0.5]
+    assert 0 < len(fits) <= 3
+    assert len(asked) == 6
+
+
+def test_a_question_leads_back_to_its_event(footprints: list[Footprint]) -> None:
+    for footprint in footprints:
+        for question in localised(footprint, random.Random(0)):
+            event = event_of(footprint.clip.script, question)
+            assert event.span == question.spans[0]
+            assert event.action == question.topic
