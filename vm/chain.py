@@ -11,7 +11,7 @@ from vm.config import ChainSettings
 from vm.errors import QuestionError
 from vm.footage import Footage
 from vm.moments import Candidate, Moment, Span, rank_moments, suppress
-from vm.result import ROUTES, Mode, Plan, Result
+from vm.result import ROUTES, Mode, Plan, Result, Window
 from vm.roles.answerer import MAX_OPTIONS, answer
 from vm.roles.grounder import fallback_candidates, ground
 from vm.roles.planner import default_steps, fixed_steps, fold_query, plan
@@ -71,8 +71,9 @@ def run_chain(
     query = fold_query(agreed.query or request.question) if agreed.grounds else None
 
     candidates: Sequence[Candidate] = ()
+    windows: Sequence[Window] = ()
     if query is not None:
-        candidates = _ground(cast, footage, query, chain, progress)
+        candidates, windows = _ground(cast, footage, query, chain, progress)
         if _verifies(cast, chain) and len(candidates) > 1:
             progress("verifier", 0.7)
             candidates = verify(cast, footage, request.question, candidates, chain)
@@ -97,6 +98,7 @@ def run_chain(
         fingerprint=fingerprint,
         warnings=_warnings(footage, candidates),
         seconds=footage.stopwatch.lap(),
+        windows=tuple(windows),
     )
 
 
@@ -113,18 +115,22 @@ def _agree_on_plan(cast: Cast, footage: Footage, request: Request, chain: ChainS
 
 def _ground(
     cast: Cast, footage: Footage, query: str, chain: ChainSettings, progress: Progress
-) -> list[Candidate]:
-    """The best candidates of all windows, most confident first."""
-    windows = grounding_windows(footage.duration, chain)
+) -> tuple[list[Candidate], list[Window]]:
+    """The best candidates of all windows, most confident first, and the windows."""
+    spans = grounding_windows(footage.duration, chain)
     found: list[Candidate] = []
-    for number, window in enumerate(windows):
-        progress("grounder", 0.2 + 0.5 * number / len(windows))
-        found += ground(cast, footage, query, window, chain.nms_iou)
+    windows = []
+    for number, span in enumerate(spans):
+        progress("grounder", 0.2 + 0.5 * number / len(spans))
+        here = ground(cast, footage, query, span, chain.nms_iou)
+        frames = len(footage.view(cast.settings("grounder"), span).indices)
+        windows.append(Window(span, frames, here[0].confidence if here else None))
+        found += here
     if not found:
-        return fallback_candidates(footage.duration, _verifies(cast, chain))
-    if len(windows) > 1:  # a single pass comes back suppressed, in the order that decides among equals
+        return fallback_candidates(footage.duration, _verifies(cast, chain)), windows
+    if len(spans) > 1:  # a single pass comes back suppressed, in the order that decides among equals
         found = suppress(found, chain.nms_iou, chain.candidates)
-    return found[: chain.candidates]
+    return found[: chain.candidates], windows
 
 
 def _verifies(cast: Cast, chain: ChainSettings) -> bool:

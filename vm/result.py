@@ -58,6 +58,18 @@ class Answer:
 
 
 @dataclass(frozen=True)
+class Window:
+    """A stretch (seconds) that the grounder searched in one pass, and in how many frames.
+
+    `confidence` is that of the best span it proposed there, None where it proposed none.
+    """
+
+    span: Span
+    frames: int
+    confidence: float | None
+
+
+@dataclass(frozen=True)
 class VideoFacts:
     """What was learnt of the file: seconds, frames per second, pixels as shown (after rotation)."""
 
@@ -76,7 +88,8 @@ class VideoFacts:
 class Result:
     """One question put to one video, and everything found (paper section 3).
 
-    `candidates` are in the grounder's order, `moments` best first. `seconds` holds the time spent
+    `candidates` are in the grounder's order, `moments` best first, `windows` in the video's order and none
+    where nothing was to be localised. `seconds` holds the time spent
     per stage (decode, vision, planner, grounder, verifier, answerer, total).
     """
 
@@ -92,6 +105,7 @@ class Result:
     fingerprint: str
     warnings: tuple[str, ...]
     seconds: Mapping[str, float]
+    windows: tuple[Window, ...] = ()
 
     @property
     def best(self) -> Moment | None:
@@ -109,6 +123,7 @@ class Result:
                 "steps": [{"role": step.role, "query": step.query} for step in self.plan.steps],
             },
             "query": self.query,
+            "windows": [_window(window) for window in self.windows],
             "candidates": [_candidate(c) for c in self.candidates],
             "moments": [{"rank": m.rank, **_candidate(m.candidate)} for m in self.moments],
             "answer": self.answer
@@ -125,6 +140,15 @@ class Result:
 
     def to_json(self, indent: int | None = None) -> str:
         return json.dumps(self.to_dict(), ensure_ascii=False, allow_nan=False, indent=indent)
+
+
+def _window(window: Window) -> dict[str, Any]:
+    return {
+        "start": _time(window.span.start),
+        "end": _time(window.span.end),
+        "frames": window.frames,
+        "confidence": window.confidence,
+    }
 
 
 def _candidate(candidate: Candidate) -> dict[str, Any]:
