@@ -13,7 +13,7 @@ from vm.errors import QuestionError
 from vm.moments import Span
 from vm.render import SHOWN_MOMENTS, clock, describe, describe_scores
 from vm.result import Result, VideoFacts
-from vm.video import VideoReader
+from vm.video import OpenVideo
 
 FRAMES_PER_ROW = 6
 MAX_TILE = (240, 240)  # pixels, width and height that a frame is fitted into
@@ -31,7 +31,7 @@ class _Row:
     indices: tuple[int, ...]
 
 
-def write_contact_sheet(result: Result, reader: VideoReader, target: Path) -> None:
+def write_contact_sheet(result: Result, reader: OpenVideo, target: Path) -> None:
     """Write a PNG with a row of frames per moment, the best on top; without moments, of the answer's segment.
 
     Args:
@@ -48,7 +48,7 @@ def write_contact_sheet(result: Result, reader: VideoReader, target: Path) -> No
         raise QuestionError(f"{target}: cannot be written: {problem.strerror or problem}") from problem
 
 
-def _rows(result: Result, reader: VideoReader) -> list[_Row]:
+def _rows(result: Result, reader: OpenVideo) -> list[_Row]:
     captions = [
         (f"{moment.rank}   {describe(moment.span)}   {describe_scores(moment)}", moment.span)
         for moment in result.moments[:SHOWN_MOMENTS]
@@ -59,12 +59,12 @@ def _rows(result: Result, reader: VideoReader) -> list[_Row]:
     return [_Row(caption, _indices(span, reader)) for caption, span in captions]
 
 
-def _indices(span: Span, reader: VideoReader) -> tuple[int, ...]:
+def _indices(span: Span, reader: OpenVideo) -> tuple[int, ...]:
     """Evenly spaced frames of a span; one that is sampled twice, because the span is short, is shown once."""
     return tuple(dict.fromkeys(reader.sample(span, reader.info.frame_rate, FRAMES_PER_ROW)))
 
 
-def _draw(rows: Sequence[_Row], reader: VideoReader) -> Image.Image:
+def _draw(rows: Sequence[_Row], reader: OpenVideo) -> Image.Image:
     font = ImageFont.load_default(FONT_SIZE)
     width, height = _tile_size(reader.info)
     row_height = height + 2 * LABEL_HEIGHT + MARGIN
@@ -90,7 +90,7 @@ def _tile_size(video: VideoFacts) -> tuple[int, int]:
 
 
 def _tiles(
-    rows: Sequence[_Row], reader: VideoReader, size: tuple[int, int]
+    rows: Sequence[_Row], reader: OpenVideo, size: tuple[int, int]
 ) -> Iterator[tuple[Image.Image, str]]:
     """All frames with their times, row after row, read in one go so that each is decoded once."""
     frames = reader.read([index for row in rows for index in row.indices], size)

@@ -8,7 +8,8 @@
     │   ├── NoVideoStream          audio only, subtitles only
     │   ├── NoFrames               a video stream from which nothing decodes
     │   ├── FrameTooLarge          more pixels than the limit allows
-    │   └── DecodeTimeout          reading took longer than the limit
+    │   ├── DecodeTimeout          reading took longer than the limit
+    │   └── DecoderCrashed         the process that reads the file died of it
     ├── QuestionError              the question, options or settings make no sense
     │   └── SubtitleError          the subtitle file cannot be read
     ├── CheckpointError            base or checkpoint cannot be used
@@ -80,6 +81,12 @@ class DecodeTimeout(VideoError):
     """Reading the video took longer than the limit."""
 
     code = "decode_timeout"
+
+
+class DecoderCrashed(VideoError):
+    """The process that reads the file died of it."""
+
+    code = "decoder_crashed"
 
 
 class QuestionError(VideoMindError):

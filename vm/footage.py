@@ -25,7 +25,7 @@ from vm.moments import Span
 from vm.patches import fit_size, to_patches
 from vm.prompts import ChatPrompt
 from vm.stopwatch import Stopwatch
-from vm.video import VideoReader
+from vm.video import OpenVideo
 
 T = TypeVar("T")
 
@@ -99,7 +99,7 @@ class Footage:
     """
 
     def __init__(
-        self, reader: VideoReader, backbone: Backbone, markers: tuple[int, int], reuse_bytes: int
+        self, reader: OpenVideo, backbone: Backbone, markers: tuple[int, int], reuse_bytes: int
     ) -> None:
         self.reader = reader
         self.backbone = backbone
@@ -117,9 +117,7 @@ class Footage:
 
     def view(self, settings: RoleSettings, span: Span | None = None) -> View:
         """The frames a role is shown of a span, or of the whole video."""
-        info = self.reader.info
-        size = fit_size(info.height, info.width, settings.min_pixels, settings.max_pixels)
-        return View(self.reader.sample(span, settings.frame_rate, settings.max_frames), *size)
+        return view_of(self.reader, settings, span)
 
     def fetch(self, views: Sequence[View]) -> None:
         """Decode in one go what several roles are about to look at, if it can be kept until then."""
@@ -166,8 +164,19 @@ class Footage:
         rows, columns = frames.shape[2] // PATCH_SIZE, frames.shape[3] // PATCH_SIZE
         batch = 2 * max(1, _BATCH_PATCHES // (rows * columns))
         for part in frames.split(batch):
-            patches = to_patches(part.to(self.backbone.device), self.backbone.dtype)
-            yield from self.backbone.encode(patches, rows, columns)
+            yield from self._encode_part(part, rows, columns)
+
+    def _encode_part(self, frames: Tensor, rows: int, columns: int) -> list[Tensor]:
+        """All at once, or half by half where the device has no memory for that."""
+        try:
+            patches = to_patches(frames.to(self.backbone.device), self.backbone.dtype)
+            return list(self.backbone.encode(patches, rows, columns))
+        except torch.OutOfMemoryError:
+            if len(frames) <= 2:
+                raise
+        half = len(frames) // 4 * 2  # two frames make a patch
+        first, second = frames.split([max(2, half), len(frames) - max(2, half)])
+        return self._encode_part(first, rows, columns) + self._encode_part(second, rows, columns)
 
     def prefixes(self, role: str, before: tuple[int, ...], after: int, views: Sequence[View]) -> list[Prefix]:
         """Each view's prefix for `role`, in the given order; those not yet known are read together.
@@ -238,6 +247,13 @@ class Footage:
                 raise
         half = len(pack) // 2
         return self._read_pack(pack[:half]) + self._read_pack(pack[half:])
+
+
+def view_of(reader: OpenVideo, settings: RoleSettings, span: Span | None) -> View:
+    """The frames a role is shown of a span of an open video, or of all of it."""
+    info = reader.info
+    size = fit_size(info.height, info.width, settings.min_pixels, settings.max_pixels)
+    return View(reader.sample(span, settings.frame_rate, settings.max_frames), *size)
 
 
 def _prefix(view: View, passage: Passage, states: Tensor, start: int) -> Prefix:

@@ -17,14 +17,14 @@ from vm.cast import Cast
 from vm.chain import Progress, Request, run_chain
 from vm.config import ChainSettings
 from vm.errors import CheckpointError, OutOfMemory
-from vm.footage import Footage
+from vm.footage import Footage, view_of
 from vm.model.backbone import Backbone
 from vm.model.checkpoint import Checkpoint, open_checkpoint, read_json
 from vm.moments import Span
 from vm.prompts import ChatTokenizer
 from vm.result import Mode, Result, VideoFacts
 from vm.subtitles import Cue
-from vm.video import MediaLimits, VideoReader, open_video
+from vm.video import IsolatedReader, MediaLimits, OpenVideo, open_video
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -81,20 +81,30 @@ class VideoMind:
 
     def open(
         self,
-        video: str | Path | VideoReader,
+        video: str | Path | OpenVideo,
         chain: ChainSettings | None = None,
         limits: MediaLimits | None = None,
     ) -> Watched:
         """Open a video for any number of questions; use it as a context manager.
 
         Args:
-            video: a local file, or one that `vm.video.open_video` has opened, which is closed with this.
+            video: a local file, or one that `open_video` or `open_isolated` of `vm.video` has opened, which
+                is closed with this.
 
         Raises:
             VideoError: or one of its subclasses.
         """
-        reader = video if isinstance(video, VideoReader) else open_video(video, limits)
+        reader = open_video(video, limits) if isinstance(video, str | Path) else video
         return Watched(self, reader, chain or ChainSettings())
+
+    def prefetch(self, reader: IsolatedReader) -> None:
+        """Have what planner and grounder will look at decoded in the background, while the model is busy
+        with another video."""
+        settings = [self.cast.settings(role) for role in ("planner", "grounder") if self.cast.has(role)]
+        views = [view_of(reader, own, None) for own in settings]
+        for size in dict.fromkeys((view.height, view.width) for view in views):
+            wanted = {n for view in views if (view.height, view.width) == size for n in view.indices}
+            reader.prefetch(sorted(wanted), size)
 
     def ask(
         self,
@@ -115,7 +125,7 @@ class VideoMind:
 class Watched:
     """An open video. Later questions reuse what earlier ones decoded, encoded and read; no result changes."""
 
-    def __init__(self, mind: VideoMind, reader: VideoReader, chain: ChainSettings) -> None:
+    def __init__(self, mind: VideoMind, reader: OpenVideo, chain: ChainSettings) -> None:
         self.reader = reader
         self._mind = mind
         self._chain = chain

@@ -179,6 +179,24 @@ def test_candidates_the_device_cannot_hold_together_are_read_apart(
         assert one.verifier_score == pytest.approx(other.verifier_score, abs=1e-6)
 
 
+def test_frames_that_do_not_fit_on_the_device_together_are_encoded_apart(
+    mind: VideoMind, video: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encode = Backbone.encode
+
+    def encoding_little_at_most(self: Backbone, patches: Any, rows: int, columns: int) -> Any:
+        if len(patches) > 3 * rows * columns:
+            raise torch.OutOfMemoryError("too much")
+        return encode(self, patches, rows, columns)
+
+    with mind.open(video) as watched:
+        plenty = watched.ask("What?", mode="ground")
+    monkeypatch.setattr(Backbone, "encode", encoding_little_at_most)
+    with mind.open(video) as watched:
+        scarce = watched.ask("What?", mode="ground")
+    assert [c.span for c in scarce.candidates] == [c.span for c in plenty.candidates]
+
+
 def test_running_out_of_memory_is_a_typed_error_and_the_next_question_works(
     mind: VideoMind, video: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from datetime import datetime
 from fractions import Fraction
 
 from av.stream import Discard
@@ -13,6 +14,7 @@ from vm.errors import FrameTooLarge, NoFrames, UnsupportedMedia
 from vm.result import VideoFacts
 from vm.video.limits import MediaLimits
 from vm.video.pixels import quarter_turns
+from vm.video.recording import recorded_at
 from vm.video.source import Source, check_size
 from vm.video.timeline import Stamp, Timeline, are_trusted, from_count, from_index, from_packets
 
@@ -27,11 +29,15 @@ _RAGGED_END = 1.0
 
 @dataclass(frozen=True)
 class Inspection:
-    """The facts for everybody, the timeline for the decoder, and whether the file's end is missing."""
+    """The facts for everybody, the timeline for the decoder, and whether the file's end is missing.
+
+    `recorded_at` is when the recording began, None where the file does not tell.
+    """
 
     facts: VideoFacts
     timeline: Timeline
     complete: bool
+    recorded_at: datetime | None
 
 
 def inspect(path: str, limits: MediaLimits) -> Inspection:
@@ -48,7 +54,8 @@ def inspect(path: str, limits: MediaLimits) -> Inspection:
                 f"{path}: {timeline.duration:.0f} s of video are over the limit of "
                 f"{limits.max_duration:g} s. Cut the file or raise the limit."
             )
-        return Inspection(_facts(source, frame, timeline), timeline, complete)
+        began = recorded_at(source.container.metadata, source.stream.metadata)
+        return Inspection(_facts(source, frame, timeline), timeline, complete, began)
 
 
 def _first_frame(source: Source) -> VideoFrame:

@@ -7,9 +7,11 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from itertools import chain
 from types import TracebackType
+from typing import Protocol
 
 import torch
 from av.video.reformatter import VideoReformatter
@@ -43,6 +45,22 @@ class Frames:
     timestamps: tuple[float, ...]
 
 
+class OpenVideo(Protocol):
+    """An open video file, wherever it is read: see `VideoReader`."""
+
+    info: VideoFacts
+    recorded_at: datetime | None
+    warnings: list[str]
+
+    def sample(self, span: Span | None, frame_rate: float, max_frames: int) -> tuple[int, ...]: ...
+
+    def timestamp(self, index: int) -> float: ...
+
+    def read(self, indices: Sequence[int], size: tuple[int, int]) -> Frames: ...
+
+    def close(self) -> None: ...
+
+
 @dataclass(frozen=True)
 class _Picture:
     target: int
@@ -56,6 +74,7 @@ class VideoReader:
 
     Attributes:
         info: facts about the video.
+        recorded_at: when the recording began, with its zone; None where the file does not tell.
         warnings: what was found damaged or missing, for the user; grows while reading.
 
     Raises:
@@ -68,6 +87,7 @@ class VideoReader:
         with typed_errors(self._path):
             found = inspect(self._path, self._limits)
         self.info: VideoFacts = found.facts
+        self.recorded_at = found.recorded_at
         self.warnings: list[str] = []
         self._timeline = found.timeline
         self._times: dict[int, float] = {}
@@ -99,8 +119,7 @@ class VideoReader:
             IndexError: an index outside the video.
             VideoError: nothing of it decodes, or it takes too long.
         """
-        if any(not 0 <= index < self.info.frame_count for index in indices):
-            raise IndexError(f"{self._path} has {self.info.frame_count} frames; asked for {list(indices)}")
+        check_indices(indices, self.info)
         targets = [self._timeline.target(index) for index in indices]
         pictures = self._pictures(sorted(set(targets)), size)
         timestamps = tuple(self._timeline.seconds(pictures[target].pts) for target in targets)
@@ -170,6 +189,12 @@ def _workers() -> Iterator[ThreadPoolExecutor]:
         finally:
             # What a thread sets holds for it, and for threads that are started later.
             torch.set_num_threads(threads)
+
+
+def check_indices(indices: Sequence[int], info: VideoFacts) -> None:
+    """Raises IndexError where one of them is outside the video."""
+    if any(not 0 <= index < info.frame_count for index in indices):
+        raise IndexError(f"{info.path} has {info.frame_count} frames; asked for {list(indices)}")
 
 
 def open_video(path: str | os.PathLike[str], limits: MediaLimits | None = None) -> VideoReader:

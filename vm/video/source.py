@@ -131,6 +131,8 @@ class Source:
         self.deadline.check()
         try:
             return self.decoder.decode(packet)
+        except (MemoryError, BlockingIOError):  # no damage, but a lack of memory or of threads
+            raise
         except FFmpegError:
             return []
 
