@@ -77,7 +77,7 @@ def run_chain(
         if _verifies(cast, chain) and len(candidates) > 1:
             progress("verifier", 0.7)
             candidates = verify(cast, footage, request.question, candidates, chain)
-    moments = rank_moments(candidates, query or "")
+    moments = rank_moments(candidates, query or "", cast.settings("verifier").confidence_weight)
 
     reply = None
     if agreed.answers:

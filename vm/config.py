@@ -28,7 +28,8 @@ class RoleSettings:
     `prompt` is a template with one `{}` for the question or query; the answerer needs none. `min_seconds` is
     the length a moment is grown to before it is shown; it is the answerer's, and no other role's is. So is
     `choose_by`: by "letter" the options are listed and the likeliest letter wins, as published; by "words"
-    they are not, and the likeliest reply wins.
+    they are not, and the likeliest reply wins. `confidence_weight` is the verifier's: how much the grounder's
+    confidence counts beside its own verdict when moments are ranked, not at all as published.
     """
 
     frame_rate: float
@@ -39,6 +40,7 @@ class RoleSettings:
     prompt: str = "{}"
     min_seconds: float = 0.0
     choose_by: Literal["letter", "words"] = "letter"
+    confidence_weight: float = 0.0
 
     def __post_init__(self) -> None:
         counts_make_sense = self.max_frames >= TEMPORAL_PATCH_SIZE and self.max_new_tokens >= 1
@@ -48,6 +50,8 @@ class RoleSettings:
             raise ValueError(f"pixel limits must satisfy {TOKEN_PIXELS} ≤ min_pixels ≤ max_pixels")
         if not 0 <= self.min_seconds < math.inf:
             raise ValueError(f"min_seconds is {self.min_seconds}: it must be 0 or more seconds")
+        if not 0 <= self.confidence_weight < math.inf:
+            raise ValueError(f"confidence_weight is {self.confidence_weight}: it must be 0 or more")
         if self.choose_by not in ("letter", "words"):
             raise ValueError(f"choose_by is {self.choose_by!r}: it must be letter or words")
 

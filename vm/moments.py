@@ -11,6 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 
+_LEAST_CHANCE = 1e-6  # so that no witness decides alone
+
+
 @dataclass(frozen=True, order=True)
 class Span:
     """A stretch of a video, `0 ≤ start ≤ end`, in seconds.
@@ -105,14 +108,31 @@ class Moment:
         return self.candidate.span
 
 
-def rank_moments(candidates: Sequence[Candidate], query: str) -> tuple[Moment, ...]:
+def rank_moments(
+    candidates: Sequence[Candidate], query: str, confidence_weight: float = 0.0
+) -> tuple[Moment, ...]:
     """Candidates best first: by verifier score where there is one, else in the grounder's order.
 
     The sort is stable, so that equal scores keep the grounder's order.
+
+    Args:
+        confidence_weight: above 0, the verifier's log-odds of Yes against No and the grounder's log-odds, the
+            latter so many times, are added up and decide instead: two witnesses who err apart.
     """
     if all(c.verifier_score is not None for c in candidates):
-        candidates = sorted(candidates, key=lambda c: -(c.verifier_score or 0.0))
+        candidates = sorted(candidates, key=lambda c: -_worth(c, confidence_weight))
     return tuple(Moment(c, rank, query) for rank, c in enumerate(candidates, start=1))
+
+
+def _worth(candidate: Candidate, confidence_weight: float) -> float:
+    if not confidence_weight or candidate.p_yes is None or candidate.p_no is None:
+        return candidate.verifier_score or 0.0
+    confidence = confidence_weight * _log_odds(candidate.confidence, 1 - candidate.confidence)
+    return _log_odds(candidate.p_yes, candidate.p_no) + confidence
+
+
+def _log_odds(chance: float, against: float) -> float:
+    return math.log(max(chance, _LEAST_CHANCE)) - math.log(max(against, _LEAST_CHANCE))
 
 
 def suppress(candidates: Sequence[Candidate], threshold: float, limit: int | None = None) -> list[Candidate]:

@@ -155,6 +155,32 @@ def test_moments_rank_by_verifier_score_and_keep_the_order_of_equals(
     assert {m.query for m in ranked} <= {"a dog"}
 
 
+chances = st.floats(0, 1)
+
+
+def _judged(confidence: float, p_yes: float, p_no: float) -> Candidate:
+    score = 1 / (1 + math.exp(p_no - p_yes))
+    return Candidate(Span(0, 1), confidence, p_yes=p_yes, p_no=p_no, verifier_score=score)
+
+
+@given(st.lists(st.builds(_judged, chances, chances, chances), min_size=1), st.floats(0.1, 5))
+def test_where_the_grounder_counts_too_nobody_beats_the_first_in_both(
+    judged: list[Candidate], weight: float
+) -> None:
+    ranked = [moment.candidate for moment in rank_moments(judged, "", weight)]
+    best = ranked[0]
+    for other in ranked:
+        likelier = (other.p_yes or 0) >= (best.p_yes or 0) and (other.p_no or 0) <= (best.p_no or 0)
+        assert not (likelier and other.confidence >= best.confidence + 0.01)
+
+
+def test_how_much_the_grounder_counts_decides_between_two_witnesses() -> None:
+    liked, sure = _judged(0.4, 0.6, 0.4), _judged(0.8, 0.4, 0.6)
+    assert rank_moments([sure, liked], "")[0].candidate is liked
+    assert rank_moments([sure, liked], "", 0.1)[0].candidate is liked
+    assert rank_moments([liked, sure], "", 1.0)[0].candidate is sure
+
+
 @given(candidates)
 def test_unverified_moments_keep_the_grounders_order(given: list[Candidate]) -> None:
     assume(given)

@@ -80,6 +80,7 @@ def test_a_prompt_without_exactly_one_plain_place_is_refused(tmp_path: Path, pro
         ('{"roles": {"answerer": {"min_seconds": Infinity}}}', "min_seconds is inf"),
         ({"roles": {"answerer": {"min_seconds": "long"}}}, "not supported"),
         ({"roles": {"answerer": {"choose_by": "chance"}}}, "choose_by is 'chance'"),
+        ({"roles": {"verifier": {"prompt": "{}", "confidence_weight": -1}}}, "confidence_weight is -1"),
     ],
 )
 def test_malformed_roles_are_refused_with_the_file_and_the_reason(

@@ -60,6 +60,7 @@ ROLES: dict[str, dict[str, Any]] = {
         "frame_rate": 2.0,
         "max_frames": 96,
         "max_new_tokens": 4,
+        "confidence_weight": 1.5,  # the best on validation clips
         **PIXELS,
     },
     "answerer": {
