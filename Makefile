@@ -13,7 +13,7 @@ DEMO_URL := sqlite:///demo/videomind.db
 # What is made here is made with the checkpoint in this repository, whatever the environment names.
 unexport VIDEOMIND_CHECKPOINT VIDEOMIND_BASE
 
-.PHONY: demo test bench lint tiny
+.PHONY: demo test servers bench lint tiny
 .DELETE_ON_ERROR:
 
 demo: .venv/installed-demo
@@ -39,8 +39,20 @@ demo: .venv/installed-demo
 	$(BIN)/videomind sql --database $(DEMO_URL) "SELECT analysis_id, rank, start_seconds, end_seconds, \
 		confidence, p_yes, p_no, verifier_score FROM moments ORDER BY analysis_id, rank"
 
-test: .venv/installed-test
+test: .venv/installed-test servers
 	$(BIN)/pytest -q
+
+# The tests start their own PostgreSQL and Redis; root on Debian gets the programs here, others are told to.
+servers:
+	@PATH="$$PATH:$$(echo /usr/lib/postgresql/*/bin | tr ' ' ':')"; \
+	for program in initdb:postgresql redis-server:redis-server; do \
+		command -v $${program%:*} >/dev/null && continue; \
+		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+			apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $${program#*:}; \
+		else \
+			echo "the tests need $${program%:*}: install $${program#*:}" >&2; exit 1; \
+		fi; \
+	done
 
 bench: .venv/installed-bench
 	$(BIN)/python tests/benchmarks/bench_decode.py

@@ -10,7 +10,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-
 _LEAST_CHANCE = 1e-6  # so that no witness decides alone
 
 

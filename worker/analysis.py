@@ -1,4 +1,4 @@
-"""The service: claims analyses, has the library answer them, stores what it found."""
+"""The service that answers: claims analyses, has the library answer them, stores what it found."""
 
 from __future__ import annotations
 
@@ -10,11 +10,15 @@ from itertools import groupby
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
-from vm.errors import VideoError, VideoMindError
-from worker.errors import DatabaseUnusable, WrongCheckpoint
+from vm.errors import DecoderCrashed
+from worker import holder, metrics
+from worker.errors import Cancelled, DatabaseUnusable, LeaseLost
+from worker.heartbeat import Heartbeat
 from worker.interrupts import interrupts_held_back
 from worker.jobs import Claim
-from worker.media import local_path
+from worker.logs import about
+from worker.lookahead import Lookahead
+from worker.settings import Settings
 from worker.store import Store
 
 if TYPE_CHECKING:
@@ -23,74 +27,127 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+MOST_CRASHES = 2
+"""A video that kills its process so often is not touched again."""
+
 Report = Callable[[Claim, str, float], None]
 """Called with the claim, the stage's name and its fraction done, 0 to 1."""
 
 
-def run(analysis_ids: Sequence[int], mind: VideoMind, store: Store, report: Report) -> None:
-    """Answers those of the analyses that can be claimed, all questions on one video together.
+class Analyst:
+    """One model, at work on whatever is asked for.
 
-    Every claimed analysis ends as succeeded or failed; an interruption hands the rest back.
-
-    Raises:
-        DatabaseUnusable: the database stopped answering. What was claimed is handed back if it still
-            can be, and else counts as abandoned after a while.
+    Args:
+        report: told of progress, beside the row.
+        lookahead: reads the next video while the model is busy with this one.
     """
-    claims: list[Claim] = []
-    try:
-        with interrupts_held_back():  # what is claimed must be known, to be handed back
-            claims = store.claim(analysis_ids)
-        for _, together in groupby(claims, key=attrgetter("video_id")):
-            _watch(list(together), mind, store, report)
-    except BaseException:
-        store.release(claims)
-        raise
 
+    def __init__(
+        self,
+        mind: VideoMind,
+        store: Store,
+        settings: Settings,
+        report: Report,
+        lookahead: Lookahead | None = None,
+    ) -> None:
+        self._mind, self._store, self._settings, self._report = mind, store, settings, report
+        self._lookahead = lookahead or Lookahead(mind, store, settings)
 
-def _watch(claims: Sequence[Claim], mind: VideoMind, store: Store, report: Report) -> None:
-    with ExitStack() as stack:
+    def work(self, analysis_ids: Sequence[int] | None = None) -> bool:
+        """Answers the questions on the video that is next, or those of the given analyses that are free.
+
+        Every claimed analysis ends, or waits for another try; an interruption hands the rest back. False
+        where there was nothing to do.
+
+        Raises:
+            DatabaseUnusable: the database stopped answering. What was claimed is handed back if it still
+                can be, and else is free again once its lease has run out.
+        """
+        claims: list[Claim] = []
         try:
-            watched = stack.enter_context(mind.open(local_path(claims[0].uri)))
-        except Exception as error:
-            if isinstance(error, VideoError):
-                store.record_unreadable(claims[0].video_id, error)
+            with interrupts_held_back():  # what is claimed must be known, to be handed back
+                claims = self._claim(analysis_ids)
+            for _, together in groupby(claims, key=attrgetter("video_id")):
+                self._watch(list(together))
+        except BaseException:
+            self._store.analyses.give_back(claims)
+            raise
+        return bool(claims)
+
+    def _claim(self, analysis_ids: Sequence[int] | None) -> list[Claim]:
+        analyses, lease, who = self._store.analyses, self._settings.lease, holder.name()
+        fingerprint = self._mind.fingerprint
+        if analysis_ids is not None:
+            return analyses.claim_these(analysis_ids, who, fingerprint, lease)
+        return analyses.claim(who, fingerprint, lease, self._settings.max_attempts)
+
+    def _watch(self, claims: Sequence[Claim]) -> None:
+        """All questions on one video, whose frames, features and prefixes they share."""
+        first = claims[0]
+        with self._heartbeat(claims) as heartbeat, ExitStack() as stack:
+            try:
+                reader = stack.enter_context(self._lookahead.opened(first.uri, first.sha256))
+                watched = stack.enter_context(self._mind.open(reader))
+            except DatabaseUnusable:
+                raise
+            except Exception as error:
+                for claim in claims:
+                    self._fail(claim, error)
+                self._count_crash(first, error)
+                return
+            self._lookahead.begin()
             for claim in claims:
-                _fail(claim, error, store)
-            return
-        store.record_facts(claims[0].video_id, watched.video)
-        for claim in claims:
-            _answer(claim, watched, mind.fingerprint, store, report)
+                with about(analysis_id=claim.analysis_id):
+                    self._answer(claim, watched, heartbeat)
 
+    def _heartbeat(self, claims: Sequence[Claim]) -> Heartbeat:
+        """Keeps the leases of all that is still to be answered; one that is lost does not stop the others."""
+        leases = [claim.lease for claim in claims]
+        renew = partial(self._store.analyses.renew, leases, self._settings.lease)
+        return Heartbeat(lambda: bool(renew()), self._settings.lease_seconds, self._settings.stalled_seconds)
 
-def _answer(claim: Claim, watched: Watched, fingerprint: str, store: Store, report: Report) -> None:
-    try:
-        if not store.finish(claim, _ask(claim, watched, fingerprint, report)):
-            log.warning("analysis %d was taken over meanwhile; the result is dropped", claim.analysis_id)
-    except DatabaseUnusable:
-        raise
-    except Exception as error:
-        _fail(claim, error, store)
+    def _answer(self, claim: Claim, watched: Watched, heartbeat: Heartbeat) -> None:
+        try:
+            result = self._ask(claim, watched, heartbeat)
+            if not self._store.analyses.finish(claim, result):
+                log.warning("taken over meanwhile; the result is dropped")
+                return
+            metrics.count_result(result)
+        except (DatabaseUnusable, LeaseLost):
+            raise
+        except Cancelled:
+            self._store.analyses.end_cancelled(claim)
+        except Exception as error:
+            self._fail(claim, error)
+            self._count_crash(claim, error)
 
+    def _ask(self, claim: Claim, watched: Watched, heartbeat: Heartbeat) -> Result:
+        def progress(stage: str, fraction: float) -> None:
+            heartbeat.moved()
+            if self._store.analyses.report(claim.lease, stage, fraction):
+                raise Cancelled(f"analysis {claim.analysis_id} was cancelled")
+            self._report(claim, stage, fraction)
 
-def _ask(claim: Claim, watched: Watched, fingerprint: str, report: Report) -> Result:
-    if claim.fingerprint != fingerprint:
-        raise WrongCheckpoint(
-            f"asked of checkpoint {claim.fingerprint}, but {fingerprint} is loaded: start a worker with "
-            "the former, or submit the question again"
+        request = claim.request
+        return watched.ask(
+            request.question,
+            mode=request.mode,
+            options=request.options,
+            subtitles=request.subtitles,
+            window=request.settings.window,
+            min_answer_seconds=request.settings.min_answer_seconds,
+            progress=progress,
         )
-    request = claim.request
-    return watched.ask(
-        request.question,
-        mode=request.mode,
-        options=request.options,
-        window=request.settings.window,
-        min_answer_seconds=request.settings.min_answer_seconds,
-        progress=partial(report, claim),
-    )
 
+    def _fail(self, claim: Claim, error: Exception) -> None:
+        with about(analysis_id=claim.analysis_id):
+            log.error("failed: %s", error, exc_info=None if hasattr(error, "code") else error)
+            metrics.count_failure(error)
+            if not self._store.analyses.fail(claim, error, self._settings.max_attempts):
+                log.warning("taken over meanwhile; the failure is dropped")
 
-def _fail(claim: Claim, error: Exception, store: Store) -> None:
-    if not isinstance(error, VideoMindError):
-        log.error("unforeseen failure of analysis %d", claim.analysis_id, exc_info=error)
-    if not store.fail(claim, error):
-        log.warning("analysis %d was taken over meanwhile; its failure is dropped", claim.analysis_id)
+    def _count_crash(self, claim: Claim, error: Exception) -> None:
+        """Once for each process that the video killed, however many questions that cost."""
+        crashed = isinstance(error, DecoderCrashed)
+        if crashed and self._store.analyses.record_crash(claim.video_id, MOST_CRASHES):
+            log.error("the video of analysis %d is quarantined", claim.analysis_id)

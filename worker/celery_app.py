@@ -1,20 +1,27 @@
 """The Celery application: what it accepts, how long it may take, and where it runs."""
 
-from celery import Celery
+from celery import Celery, signals
+from kombu import Exchange, Queue
 
-from worker.jobs import ABANDONED_AFTER
+from worker import logs
 from worker.settings import current
 
-app = Celery("videomind", broker=current().broker_url, include=["worker.tasks"])
+INGEST, ANALYSE = "ingest", "analyse"
+
+_settings = current()
+
+app = Celery("videomind", broker=_settings.broker_url, backend=_settings.result_url, include=["worker.tasks"])
 app.conf.update(
-    # Without a broker a task runs where it is sent, and its errors belong to the sender.
-    task_always_eager=current().broker_url is None,
-    task_eager_propagates=True,
+    # Fetching and checking must not wait behind the model, nor the model's process be spent on them.
+    task_queues=[Queue(name, Exchange(name), routing_key=name) for name in (INGEST, ANALYSE)],
+    task_default_queue=INGEST,
+    task_routes={"videomind.analyse": {"queue": ANALYSE}},
     # Messages come from outside: a pickle would be somebody else's code.
     task_serializer="json",
     accept_content=["json"],
-    # Results are rows. A second copy in a result backend could only disagree.
+    # Results are rows. What a backend, if there is one, may keep is the ids a producer waits for.
     task_ignore_result=True,
+    result_expires=3600,
     # Acknowledged when done, so that a killed child's message is delivered again. The claim in SQL
     # makes a second delivery harmless.
     task_acks_late=True,
@@ -25,9 +32,32 @@ app.conf.update(
     worker_pool_start_method="spawn",
     # Spawned children import torch before they report in.
     worker_proc_alive_timeout=120,
-    # What runs for longer is taken for abandoned by the store, so it must be gone by then.
-    task_time_limit=ABANDONED_AFTER.total_seconds(),
+    # All questions on one video are one task. What the time limit ends waits for another try; the hard
+    # limit ends even what hangs in C.
+    task_soft_time_limit=_settings.task_seconds,
+    task_time_limit=_settings.task_seconds + 60,
     # Redis delivers again what is not acknowledged in time: never before the task's own limit.
-    broker_transport_options={"visibility_timeout": 2 * ABANDONED_AFTER.total_seconds()},
+    broker_transport_options={
+        "visibility_timeout": 2 * _settings.task_seconds + 3600,
+        "socket_timeout": 5,
+        "socket_connect_timeout": 5,
+    },
+    # The broker may be gone for a while: what was begun goes on, and is written to SQL.
     broker_connection_retry_on_startup=True,
+    broker_connection_max_retries=None,
+    worker_cancel_long_running_tasks_on_connection_loss=False,
+    # Safe to be sent by any number of beats: a sweep twice does what one does.
+    beat_schedule={
+        "sweep": {
+            "task": "videomind.sweep",
+            "schedule": _settings.sweep_seconds,
+            "options": {"expires": _settings.sweep_seconds},
+        }
+    },
 )
+
+
+@signals.setup_logging.connect
+def _log(**_: object) -> None:
+    """Our own log lines instead of Celery's."""
+    logs.set_up(_settings.log)

@@ -11,9 +11,7 @@ import json
 import logging
 import signal
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -26,22 +24,19 @@ from vm.errors import QuestionError
 from vm.questions import Question
 from vm.result import Mode
 from vm.terminal import PROGRAM, print_json, remark, run_app
-from worker import reader, schema, show
+from worker import grants, queue_cli, reader, schema, show
 from worker.batch import Batch, MakeRequest, annotated_batches, usable_requests
 from worker.database import sqlite_file
 from worker.inquiry import Output, ask_all, told
 from worker.jobs import AskSettings, Request
-from worker.settings import Settings, current, using
+from worker.options import AsJson, Database, settings
+
+__all__ = ["main", "queue_cli"]
 
 INTERRUPTED = 130
 
 db = typer.Typer(help="Set up and check the database.", no_args_is_help=True)
 app.add_typer(db, name="db")
-
-Database = Annotated[
-    str | None, typer.Option("--database", metavar="URL", help="Instead of VIDEOMIND_DATABASE_URL.")
-]
-AsJson = Annotated[bool, typer.Option("--json", help="JSON instead of text, one object per line.")]
 
 
 @app.command()
@@ -107,7 +102,7 @@ def run(
     else:
         batches, errors = annotated_batches(annotations, request), []
     given = {"checkpoint": checkpoint, "base": base, "device": device, "dtype": dtype}
-    with _settings(database_url=database, **given) as chosen:
+    with settings(database_url=database, **given) as chosen:
         codes = [told(error) for error in errors]
         if batches:
             choose_checkpoint(chosen.checkpoint, chosen.base, remark)
@@ -118,7 +113,7 @@ def run(
 @db.command()
 def upgrade(database: Database = None) -> None:
     """Bring the tables to this program's version."""
-    with _settings(database_url=database) as chosen:
+    with settings(database_url=database) as chosen:
         schema.upgrade(chosen.database_url)
         typer.echo(f"tables are of version {schema.check(chosen.database_url)}")
 
@@ -126,8 +121,21 @@ def upgrade(database: Database = None) -> None:
 @db.command()
 def check(database: Database = None) -> None:
     """Tell whether the tables are of this program's version."""
-    with _settings(database_url=database) as chosen:
+    with settings(database_url=database) as chosen:
         typer.echo(f"tables are of version {schema.check(chosen.database_url)}")
+
+
+@db.command("grant")
+def grant_reading(
+    role: Annotated[str, typer.Argument(help="Of the analysts. Made if it is not there.")],
+    apply: Annotated[bool, typer.Option("--apply", help="Run the statements, not only print them.")] = False,
+    login: Annotated[bool, typer.Option("--login", help="A role that logs in by itself.")] = False,
+    database: Database = None,
+) -> None:
+    """Print, or run, what lets a PostgreSQL role read all tables and views and change nothing."""
+    with settings(database_url=database) as chosen:
+        for statement in grants.apply(chosen.database_url, role, login=login, dry=not apply):
+            typer.echo(f"{statement};")
 
 
 @app.command()
@@ -141,7 +149,7 @@ def sql(
     \b
     videomind sql "SELECT video, start_seconds, end_seconds, question FROM moment_view WHERE rank = 1"
     """
-    with _settings(database_url=database) as chosen:
+    with settings(database_url=database) as chosen:
         rows = reader.read(sqlite_file(chosen.database_url), statement)
     if as_json:
         for values in rows.values:
@@ -175,11 +183,3 @@ def _batches(
         raise typer.BadParameter("give a video, or --annotations", param_hint="VIDEO")
     requests, errors = usable_requests(questions, request)
     return [Batch(video, requests) for video in videos if requests], errors
-
-
-@contextmanager
-def _settings(**given: str | None) -> Iterator[Settings]:
-    """The environment's settings, with what the command line says in place of them."""
-    chosen = replace(current(), **{name: value for name, value in given.items() if value is not None})
-    with using(chosen):
-        yield chosen

@@ -1,4 +1,4 @@
-"""What travels between queue, service and store: a request, a claim on it, what became of it."""
+"""What travels between queue, service and store: a submission, a request, a claim, what became of it."""
 
 from __future__ import annotations
 
@@ -6,22 +6,29 @@ import hashlib
 import json
 import math
 from dataclasses import asdict, dataclass, field
-from datetime import timedelta
+from datetime import datetime
 from typing import Any, Literal, get_args
 
 from vm.config import ChainSettings
 from vm.errors import QuestionError
 from vm.result import Mode, Result
+from vm.subtitles import Cue
 from vm.text_file import is_unicode
 
-State = Literal["queued", "running", "succeeded", "failed"]
-VideoState = Literal["known", "readable", "unreadable"]
-
-ABANDONED_AFTER = timedelta(hours=1)
-"""No task lives longer than this, so what has been running for longer belongs to a dead process."""
+State = Literal["queued", "running", "succeeded", "failed", "cancelled"]
+VideoState = Literal["known", "readable", "unreadable", "quarantined"]
+Origin = Literal["argument", "filename", "container"]
+"""What told when a recording began."""
+Verdict = Literal["found", "nothing_found", "failed", "not_searched"]
 
 STATES: tuple[State, ...] = get_args(State)
 VIDEO_STATES: tuple[VideoState, ...] = get_args(VideoState)
+ORIGINS: tuple[Origin, ...] = get_args(Origin)
+VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
+
+PRIORITIES = range(10)
+"""The higher goes first. Live work is at `NORMAL`, so that there is room on both sides."""
+NORMAL = 5
 
 
 @dataclass(frozen=True)
@@ -57,33 +64,97 @@ class Request:
     options: tuple[str, ...] = ()
     mode: Mode = "auto"
     settings: AskSettings = field(default_factory=AskSettings)
+    subtitles: tuple[Cue, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.question.strip():
             raise QuestionError("the question is empty: say what to look for")
         if self.mode not in get_args(Mode):
             raise QuestionError(f"no such mode: {self.mode!a}. Choose one of {', '.join(get_args(Mode))}")
-        for text in (self.question, *self.options):
+        for text in (self.question, *self.options, *(cue.text for cue in self.subtitles)):
             if "\0" in text or not is_unicode(text):
                 raise QuestionError(f"not valid text: {text!a}. Write it in UTF-8")
 
-    def key(self, sha256: str, fingerprint: str) -> str:
-        """What makes two submissions one analysis: video content, checkpoint, and all that is asked."""
+    def key(self, sha256: str, fingerprint: str, run: str = "") -> str:
+        """What makes two submissions one analysis: video content, checkpoint, and all that is asked.
+
+        Args:
+            run: tells a repetition that was asked for from the first time.
+        """
         identity = {"video": sha256, "fingerprint": fingerprint, **asdict(self)}
+        if not self.subtitles:
+            del identity["subtitles"]
+        if run:
+            identity["run"] = run
         text = json.dumps(identity, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
 
 @dataclass(frozen=True)
-class Claim:
-    """The right to work on one analysis. `attempt` proves it: the next claim has a higher one."""
+class Submission:
+    """One video and what to ask of it, as a producer hands it in.
 
-    analysis_id: int
-    attempt: int
+    Attributes:
+        key: the producer's name for it. Submitted twice under one key, it is one submission.
+        uri: where the video is: a `file:`, `http(s):` or `s3:` URI.
+        collection, source: what the video belongs to, by name. A source belongs to a collection.
+        recorded_at: when the recording began, with its zone.
+        priority: one of PRIORITIES.
+        callback_url: is told when the last of the questions has ended.
+        force: ask again what has been answered before.
+    """
+
+    key: str
+    uri: str
+    requests: tuple[Request, ...]
+    collection: str | None = None
+    source: str | None = None
+    recorded_at: datetime | None = None
+    priority: int = NORMAL
+    callback_url: str | None = None
+    force: bool = False
+
+
+@dataclass(frozen=True)
+class Lease:
+    """The right to work on one row. `fence` proves it: the next to get that right has a higher one."""
+
+    id: int
+    fence: int
+
+
+@dataclass(frozen=True)
+class Claim:
+    """The right to work on one analysis, and what it asks."""
+
+    lease: Lease
+    attempts: int
     video_id: int
     uri: str
+    sha256: str
     request: Request
     fingerprint: str
+
+    @property
+    def analysis_id(self) -> int:
+        return self.lease.id
+
+
+@dataclass(frozen=True)
+class Intake:
+    """The right to fetch and register one submission's video."""
+
+    lease: Lease
+    attempts: int
+    submission: Submission
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """What a producer gets back at once: ids by which the submission and its requests can be looked up."""
+
+    submission_id: int
+    request_ids: tuple[int, ...]
 
 
 @dataclass(frozen=True)

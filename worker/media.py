@@ -46,7 +46,9 @@ def identify(path: Path) -> Source:
 
 
 def local_path(uri: str) -> Path:
-    """The path a `file:` URI of `identify` names, whatever bytes its name is made of."""
+    """The path a `file:` URI names, whatever bytes its name is made of; a plain path is one already."""
+    if uri.startswith("/"):
+        return Path(uri)
     return Path(os.fsdecode(unquote_to_bytes(urlsplit(uri).path)))
 
 

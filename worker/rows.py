@@ -2,21 +2,95 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import datetime, timedelta
 from typing import Any, cast
 
 from vm.moments import Candidate, Moment, Span
-from vm.result import Answer, Mode, Plan, Result, Step, VideoFacts
-from worker.jobs import AskSettings, Claim, Outcome, Request
+from vm.result import Answer, Mode, Plan, Result, Step, VideoFacts, Window
+from vm.subtitles import Cue
+from worker.jobs import NORMAL, AskSettings, Claim, Lease, Outcome, Request, Submission, Verdict
 from worker.media import local_path
-from worker.tables import Analysis, AnswerRow, CandidateRow, MomentRow, Scored, Video
+from worker.tables import (
+    Analysis,
+    AnswerRow,
+    CandidateRow,
+    CoverageRow,
+    MomentRow,
+    RequestRow,
+    Scored,
+    Video,
+)
+from worker.tables import Submission as SubmissionRow
+
+FOUND_SCORE = 0.5
+"""A window is said to hold a moment from here on: the verifier finds Yes likelier than No."""
+LONGEST_RECORDING = 1e9
+"""Seconds, about thirty years. What a file claims to be later than that has no instant."""
 
 
-def request_of(row: Analysis) -> Request:
-    return Request(row.question, tuple(row.options), cast(Mode, row.mode), AskSettings(**row.settings))
+def new_job(moment: datetime, priority: int = NORMAL) -> dict[str, Any]:
+    """The columns of work that nobody has touched yet."""
+    return {**asked_anew(moment), "fence": 0, "priority": priority}
+
+
+def asked_anew(moment: datetime) -> dict[str, Any]:
+    """The columns of work that is begun from the start, as if it had just been submitted.
+
+    All but its fence: who worked on it before must not write any more.
+    """
+    nothing = ("not_before", "error_code", "error_message", "started_at", "finished_at")
+    counts = {"attempts": 0, "losses": 0}
+    waiting = {"state": "queued", "submitted_at": moment, "cancel_requested": False}
+    return {**waiting, **counts, **dict.fromkeys(nothing)}
+
+
+def request_of(row: Analysis | RequestRow) -> Request:
+    cues = tuple(Cue(Span(cue["start"], cue["end"]), cue["text"]) for cue in row.subtitles or ())
+    settings = AskSettings(**row.settings)
+    return Request(row.question, tuple(row.options), cast(Mode, row.mode), settings, cues)
+
+
+def request_columns(request: Request) -> dict[str, Any]:
+    """What is asked, in the columns that a submission's requests and analyses share."""
+    return {
+        "question": request.question,
+        "options": list(request.options),
+        "subtitles": _stored(request.subtitles),
+        "mode": request.mode,
+        "settings": asdict(request.settings),
+    }
+
+
+def _stored(cues: Sequence[Cue]) -> list[dict[str, Any]] | None:
+    return [{"start": cue.span.start, "end": cue.span.end, "text": cue.text} for cue in cues] or None
+
+
+def submission_of(row: SubmissionRow) -> Submission:
+    return Submission(
+        key=row.key,
+        uri=row.uri,
+        requests=tuple(map(request_of, row.requests)),
+        collection=row.collection,
+        source=row.source,
+        recorded_at=row.recorded_at,
+        priority=row.priority,
+        callback_url=row.callback_url,
+        force=row.force,
+    )
 
 
 def claim_of(row: Analysis) -> Claim:
-    return Claim(row.id, row.attempts, row.video_id, row.video.uri, request_of(row), row.fingerprint)
+    return Claim(
+        Lease(row.id, row.fence),
+        row.attempts,
+        row.video_id,
+        row.video.uri,
+        row.video.sha256,
+        request_of(row),
+        row.fingerprint,
+    )
 
 
 def outcome_of(row: Analysis) -> Outcome:
@@ -39,6 +113,7 @@ def result_of(row: Analysis) -> Result:
         fingerprint=row.fingerprint,
         warnings=tuple(row.warnings or ()),
         seconds=row.seconds or {},
+        windows=tuple(_window(window) for window in row.coverage if window.verdict in _SEARCHED),
     )
 
 
@@ -53,18 +128,81 @@ def result_columns(result: Result) -> dict[str, Any]:
     }
 
 
-def result_rows(analysis_id: int, result: Result) -> list[CandidateRow | MomentRow | AnswerRow]:
-    """The rows below an analysis that a result makes."""
+def result_rows(
+    analysis_id: int, result: Result, recorded_at: datetime | None
+) -> list[CandidateRow | MomentRow | AnswerRow | CoverageRow]:
+    """The rows below an analysis that a result makes.
+
+    Args:
+        recorded_at: when the recording began, if that is known.
+    """
     candidates = [
-        CandidateRow(analysis_id=analysis_id, position=position, **_scored(candidate))
-        for position, candidate in enumerate(result.candidates, start=1)
+        CandidateRow(analysis_id=analysis_id, position=place, **_scored(candidate, recorded_at))
+        for place, candidate in enumerate(result.candidates, start=1)
     ]
     moments = [
-        MomentRow(analysis_id=analysis_id, rank=moment.rank, query=moment.query, **_scored(moment.candidate))
+        MomentRow(
+            analysis_id=analysis_id,
+            rank=moment.rank,
+            query=moment.query,
+            **_scored(moment.candidate, recorded_at),
+        )
         for moment in result.moments
     ]
-    answers = [_answer_row(analysis_id, result.answer)] if result.answer else []
-    return [*candidates, *moments, *answers]
+    answers = [_answer_row(analysis_id, result.answer, recorded_at)] if result.answer else []
+    return [*candidates, *moments, *answers, *_coverage(analysis_id, result, recorded_at)]
+
+
+def _coverage(analysis_id: int, result: Result, recorded_at: datetime | None) -> list[CoverageRow]:
+    """One row for each window that was searched; one that says so where none was."""
+    if not result.windows:
+        whole = Window(Span(0.0, result.video.duration), 0, None)
+        return [_covered(analysis_id, 1, whole, None, "not_searched", recorded_at)]
+    found = []
+    for position, window in enumerate(result.windows, start=1):
+        scores = [_score(c) for c in result.candidates if window.span.intersection(c.span) and not c.fallback]
+        best = max(scores, default=None)
+        verdict: Verdict = "found" if best is not None and best >= FOUND_SCORE else "nothing_found"
+        found.append(_covered(analysis_id, position, window, best, verdict, recorded_at))
+    return found
+
+
+def _score(candidate: Candidate) -> float:
+    score = candidate.verifier_score
+    return candidate.confidence if score is None else score
+
+
+def _covered(
+    analysis_id: int,
+    position: int,
+    window: Window,
+    best: float | None,
+    verdict: Verdict,
+    recorded_at: datetime | None,
+) -> CoverageRow:
+    return CoverageRow(
+        analysis_id=analysis_id,
+        position=position,
+        frames=window.frames,
+        best_confidence=window.confidence,
+        best_score=best,
+        verdict=verdict,
+        **_spanned(window.span, recorded_at),
+    )
+
+
+def unsearched(row: Analysis) -> CoverageRow:
+    """What an analysis that has ended without a result says of its video, whose duration is known."""
+    whole = Window(Span(0.0, row.video.duration or 0.0), 0, None)
+    verdict: Verdict = "failed" if row.state == "failed" else "not_searched"
+    return _covered(row.id, 1, whole, None, verdict, row.video.recorded_at)
+
+
+_SEARCHED = ("found", "nothing_found")
+
+
+def _window(row: CoverageRow) -> Window:
+    return Window(Span(row.start_seconds, row.end_seconds), row.frames, row.best_confidence)
 
 
 def fact_columns(facts: VideoFacts) -> dict[str, Any]:
@@ -87,10 +225,34 @@ def _candidate(row: Scored) -> Candidate:
     return Candidate(span, row.confidence, row.fallback, row.p_yes, row.p_no, row.verifier_score)
 
 
-def _scored(candidate: Candidate) -> dict[str, Any]:
+def _spanned(span: Span, recorded_at: datetime | None) -> dict[str, Any]:
+    starts_at, ends_at = instants(span, recorded_at)
     return {
-        "start_seconds": candidate.span.start,
-        "end_seconds": candidate.span.end,
+        "start_seconds": span.start,
+        "end_seconds": span.end,
+        "starts_at": starts_at,
+        "ends_at": ends_at,
+    }
+
+
+def instants(span: Span, recorded_at: datetime | None) -> tuple[datetime | None, datetime | None]:
+    """When a span of a recording was, as far as that is known."""
+    return _instant(recorded_at, span.start), _instant(recorded_at, span.end)
+
+
+def _instant(recorded_at: datetime | None, seconds: float) -> datetime | None:
+    """A file may claim to last for longer than there are dates."""
+    if recorded_at is None or seconds > LONGEST_RECORDING:
+        return None
+    try:
+        return recorded_at + timedelta(seconds=seconds)
+    except OverflowError:
+        return None
+
+
+def _scored(candidate: Candidate, recorded_at: datetime | None) -> dict[str, Any]:
+    return {
+        **_spanned(candidate.span, recorded_at),
         "confidence": candidate.confidence,
         "p_yes": candidate.p_yes,
         "p_no": candidate.p_no,
@@ -103,12 +265,10 @@ def _answer(row: AnswerRow) -> Answer:
     return Answer(row.text, row.option, Span(row.start_seconds, row.end_seconds))
 
 
-def _answer_row(analysis_id: int, answer: Answer) -> AnswerRow:
-    span = answer.span
+def _answer_row(analysis_id: int, answer: Answer, recorded_at: datetime | None) -> AnswerRow:
     return AnswerRow(
         analysis_id=analysis_id,
         text=answer.text,
         option=answer.option,
-        start_seconds=span.start,
-        end_seconds=span.end,
+        **_spanned(answer.span, recorded_at),
     )

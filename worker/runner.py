@@ -1,15 +1,25 @@
-"""The work of `videomind run`: submit, have the task do it in this process, look up what became of it."""
+"""The embedded default: everything in this process, with the same services and the same rows as elsewhere."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+import math
+import threading
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from worker import engine, media, schema, tasks
-from worker.jobs import Outcome, Request
+from vm.errors import VideoError
+from worker import engine, schema
+from worker.analysis import Analyst
+from worker.ingest import Registrar
+from worker.jobs import Claim, Outcome, Request, Submission
 from worker.settings import current
 from worker.store import Store
+from worker.sweep import let_go_of_the_dead, sweep
+
+_PAUSE = 1.0  # seconds between two looks at an empty queue
 
 Report = Callable[[str, float], None]
 """Called with what is being done and its fraction done, 0 to 1."""
@@ -30,26 +40,58 @@ def answer(video: Path, requests: Sequence[Request], report: Report) -> list[Out
     """One video's analyses, each new, repeated after a failure, or as it was answered before.
 
     Raises:
-        InvalidSource: there is no such file to read.
+        VideoError: there is no such file to read, or it is no video.
         DatabaseUnusable: the database stopped answering.
     """
     report("reading", 0.0)
-    source = media.identify(video)
-    fingerprint = engine.loaded().fingerprint
+    once = replace(current(), max_attempts=0)  # who waits for it decides whether to try again
+    key = uuid.uuid4().hex
     with Store(current().database_url) as store:
-        ids = list(dict.fromkeys(store.submit(source, request, fingerprint) for request in requests))
-        with _reported(report):
-            tasks.analyse.apply(args=[ids], throw=True)
-        return store.outcomes(ids)
+        let_go_of_the_dead(store)
+        submission = Submission(key, str(video.absolute()), tuple(requests))
+        accepted = store.submissions.add(submission)
+        ids = Registrar(store, once, engine.fingerprint()).work(accepted.submission_id)
+        if not ids:
+            raise _refusal(store, accepted.submission_id)
+
+        def told(_: Claim, stage: str, fraction: float) -> None:
+            report(stage, fraction)
+
+        Analyst(engine.loaded(), store, once, told).work(list(dict.fromkeys(ids)))
+        return store.analyses.outcomes(ids)
 
 
-@contextmanager
-def _reported(report: Report) -> Iterator[None]:
-    def receive(stage: str, fraction: float, **_: object) -> None:
-        report(stage, fraction)
+def drain(stop: threading.Event, forever: bool) -> None:
+    """Works through an embedded queue: takes in what was submitted, and answers it.
 
-    tasks.progressed.connect(receive, weak=False)
-    try:
-        yield
-    finally:
-        tasks.progressed.disconnect(receive)
+    Args:
+        stop: ends it between two videos.
+        forever: wait for more when nothing is left.
+    """
+    with Store(current().database_url) as store:
+        registrar = Registrar(store, current(), engine.fingerprint())
+        analyst = Analyst(engine.loaded(), store, current(), lambda *_: None)
+        swept = -math.inf
+        while not stop.is_set():
+            if time.monotonic() - swept > current().sweep_seconds:
+                sweep(store, current())
+                swept = time.monotonic()
+            worked = registrar.work() is not None
+            if analyst.work() or worked:
+                continue
+            if not (forever or _left(store)):
+                return
+            stop.wait(_PAUSE)
+
+
+def _left(store: Store) -> bool:
+    """Whether anything waits, for its time to come or for another process to end it."""
+    return any(depth.waiting or depth.running for depth in store.queues.depths().values())
+
+
+def _refusal(store: Store, submission_id: int) -> VideoError:
+    """Why a submission's video was not taken in, as it is stored."""
+    arrival = store.queues.arrivals(submission_ids=[submission_id])[0]
+    error = VideoError(arrival.error_message or f"{arrival.uri}: {arrival.state}")
+    error.code = arrival.error_code or error.code
+    return error

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from itertools import zip_longest
 from typing import Any
 
 from rich.console import Console
+from rich.table import Table
 from rich.text import Text
 
 from vm.evaluation.samples import Sample, route_of
@@ -15,6 +17,56 @@ from vm.result import Result
 from worker.jobs import Outcome
 from worker.media import local_path
 from worker.reader import Rows
+from worker.store.queues import Arrival, Depth, Standing
+
+
+@dataclass(frozen=True)
+class Board:
+    """Everything there is to say of the queues at one moment."""
+
+    depths: Mapping[str, Depth]
+    arrivals: Sequence[Arrival]
+    standings: Sequence[Standing]
+
+    @property
+    def idle(self) -> bool:
+        """Nothing waits or runs."""
+        return not any(depth.waiting or depth.running for depth in self.depths.values())
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """For machines."""
+        yield from map(asdict, self.arrivals)
+        yield from map(asdict, self.standings)
+
+    def table(self) -> Table:
+        """For a terminal, the latest first."""
+        counts = (f"{name}: {d.waiting} waiting, {d.running} running" for name, d in self.depths.items())
+        table = Table(title="; ".join(counts), box=None, title_justify="left", pad_edge=False)
+        for column in ("what", "id", "state", "progress", "video", "question or error"):
+            table.add_column(column, justify="left", overflow="fold")
+        for row in self.arrivals:
+            told = _told(row.error_code, row.error_message)
+            table.add_row("submission", str(row.submission_id), row.state, "", plain(row.uri), told)
+        for each in self.standings:
+            progress = f"{each.progress:.0%} {each.stage or ''}" if each.state == "running" else ""
+            told = _told(each.error_code, each.error_message) or plain(each.question)
+            table.add_row("analysis", str(each.analysis_id), each.state, progress, plain(each.uri), told)
+        return table
+
+
+def _told(code: str | None, message: str | None) -> str:
+    return plain(f"{code}: {message}") if code else ""
+
+
+def found_line(outcome: Outcome) -> str:
+    """One analysis in one line."""
+    result = outcome.result
+    found = [f"{outcome.analysis_id}", plain(local_path(outcome.uri).name), plain(outcome.question)]
+    if result and result.best:
+        found.append(describe(result.best.span))
+    if result and result.answer:
+        found.append(plain(result.answer.text))
+    return "  ".join(found if result else [*found, outcome.state])
 
 
 def print_outcomes(outcomes: Sequence[Outcome], truths: Sequence[Sample | None], console: Console) -> None:

@@ -1,109 +1,71 @@
-"""The rows: videos, the analyses asked of them, and the candidates, moments and answers they gave.
+"""The rows: what was submitted, videos, the analyses asked of them, and what these found.
 
-All spans are in seconds of the video's own timeline, all times UTC. Scores are the library's:
-neither `confidence` nor `verifier_score` is a probability of being right.
+All spans are in seconds of the video's own timeline, all times UTC. Where it is known when a recording
+began, spans are there as instants as well. Scores are the library's: neither `confidence` nor
+`verifier_score` is a probability of being right.
 """
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import (
-    JSON,
-    BigInteger,
-    CheckConstraint,
-    DateTime,
-    Dialect,
-    Double,
-    ForeignKey,
-    Index,
-    Integer,
-    MetaData,
-    String,
-    Text,
-    UniqueConstraint,
-)
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
-from sqlalchemy.types import TypeDecorator
+from sqlalchemy import BigInteger, ForeignKey, Index, String, UniqueConstraint
+from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from worker.jobs import STATES, VIDEO_STATES, State, VideoState
+from worker.columns import Base, Job, PlainString, RowId, claim_index, one_of, ordered_span
+from worker.jobs import ORIGINS, STATES, VERDICTS, VIDEO_STATES, Origin, Verdict, VideoState
 
-# SQLite numbers rows by itself only in a column declared INTEGER.
-RowId = BigInteger().with_variant(Integer(), "sqlite")
+__all__ = ["Base"]
 
 
-class UtcDateTime(TypeDecorator[datetime]):
-    """An instant with its zone, in and out. SQLite drops the zone, so everything is brought to UTC first."""
+class Collection(Base):
+    """Sources that belong together: a site, a course."""
 
-    impl = DateTime(timezone=True)
-    cache_ok = True
+    __tablename__ = "collections"
 
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        if value is not None and value.tzinfo is None:
-            raise ValueError(f"a time without zone: {value}")
-        return value and value.astimezone(UTC)
-
-    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        if value is None or value.tzinfo is not None:
-            return value and value.astimezone(UTC)
-        return value.replace(tzinfo=UTC)
+    id: Mapped[int] = mapped_column(RowId, primary_key=True)
+    name: Mapped[str] = mapped_column(PlainString(200), unique=True)
 
 
-class PlainText(TypeDecorator[str]):
-    """Text from outside (model output, file names) in a form every database takes.
+class SourceRow(Base):
+    """Where videos come from: a camera, a lecture hall.
 
-    PostgreSQL refuses NUL, and no database takes half a surrogate pair.
+    `recorded_at_pattern` reads the start of a recording out of a file's name; see `worker.recording`.
     """
 
-    impl = Text
-    cache_ok = True
+    __tablename__ = "sources"
+    __table_args__ = (UniqueConstraint("collection_id", "name"),)
 
-    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
-        return value and value.replace("\0", "\ufffd").encode("utf-8", "backslashreplace").decode()
+    id: Mapped[int] = mapped_column(RowId, primary_key=True)
+    collection_id: Mapped[int] = mapped_column(ForeignKey("collections.id", ondelete="CASCADE"))
+    name: Mapped[str] = mapped_column(PlainString(200))
+    recorded_at_pattern: Mapped[str | None]
+    time_zone: Mapped[str | None] = mapped_column(PlainString(64))
 
-
-def _one_of(column: str, values: tuple[str, ...]) -> CheckConstraint:
-    listed = ", ".join(f"'{value}'" for value in values)
-    return CheckConstraint(f"{column} IN ({listed})", name=column)
-
-
-def _ordered_span() -> CheckConstraint:
-    return CheckConstraint("0 <= start_seconds AND start_seconds <= end_seconds", name="span")
-
-
-class Base(DeclarativeBase):
-    metadata = MetaData(
-        naming_convention={
-            "pk": "pk_%(table_name)s",
-            "fk": "fk_%(table_name)s_%(column_0_name)s",
-            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-            "ck": "ck_%(table_name)s_%(constraint_name)s",
-        }
-    )
-    type_annotation_map = {  # noqa: RUF012 - SQLAlchemy reads it from the class
-        int: Integer(),
-        float: Double(),
-        str: PlainText(),
-        datetime: UtcDateTime(),
-        dict[str, Any]: JSON(none_as_null=True),
-        list[str]: JSON(none_as_null=True),
-        State: String(16),
-        VideoState: String(16),
-    }
+    collection: Mapped[Collection] = relationship()
 
 
 class Video(Base):
     """A file's content, and where it was last seen. The facts are known once it has been opened."""
 
     __tablename__ = "videos"
-    __table_args__ = (_one_of("state", VIDEO_STATES),)
+    __table_args__ = (
+        one_of("state", VIDEO_STATES),
+        one_of("recorded_at_origin", ORIGINS),
+        Index(None, "source_id", "recorded_at"),
+        Index(None, "recorded_at"),
+    )
 
     id: Mapped[int] = mapped_column(RowId, primary_key=True)
     sha256: Mapped[str] = mapped_column(String(64), unique=True)
     uri: Mapped[str]
+    source_id: Mapped[int | None] = mapped_column(ForeignKey("sources.id", ondelete="SET NULL"))
+    recorded_at: Mapped[datetime | None]
+    recorded_at_origin: Mapped[Origin | None] = mapped_column(String(16))
     state: Mapped[VideoState]
+    crashes: Mapped[int]
+    size_bytes: Mapped[int | None] = mapped_column(BigInteger)
     duration: Mapped[float | None]
     frame_rate: Mapped[float | None]
     frame_count: Mapped[int | None] = mapped_column(BigInteger)
@@ -114,52 +76,106 @@ class Video(Base):
     start_time: Mapped[float | None]
     error_code: Mapped[str | None]
     error_message: Mapped[str | None]
+    added_at: Mapped[datetime]
+
+    source: Mapped[SourceRow | None] = relationship()
 
 
-class Analysis(Base):
-    """One question put to one video. `attempts` counts the claims, and fences off all but the last."""
+class Submission(Job, Base):
+    """One video to be fetched, checked and registered, and what is to be asked of it.
+
+    `key` is the producer's name for it: whatever is submitted twice under one key is one submission.
+    """
+
+    __tablename__ = "submissions"
+    __table_args__ = (
+        one_of("state", STATES),
+        claim_index("submissions"),
+        Index(None, "video_id"),
+        Index(None, "callback_at"),
+    )
+
+    key: Mapped[str] = mapped_column(PlainString(64), unique=True)
+    uri: Mapped[str]
+    collection: Mapped[str | None] = mapped_column(PlainString(200))
+    source: Mapped[str | None] = mapped_column(PlainString(200))
+    recorded_at: Mapped[datetime | None]
+    force: Mapped[bool]
+    callback_url: Mapped[str | None]
+    callback_attempts: Mapped[int]
+    callback_at: Mapped[datetime | None]
+    callback_error: Mapped[str | None]
+    arguments: Mapped[dict[str, Any] | None]
+    video_id: Mapped[int | None] = mapped_column(ForeignKey("videos.id", ondelete="CASCADE"))
+
+    requests: Mapped[list[RequestRow]] = relationship(order_by="RequestRow.position")
+
+
+class RequestRow(Base):
+    """One question of a submission, and the analysis that answers it, which others may ask for as well."""
+
+    __tablename__ = "requests"
+    __table_args__ = (UniqueConstraint("submission_id", "position"), Index(None, "analysis_id"))
+
+    id: Mapped[int] = mapped_column(RowId, primary_key=True)
+    submission_id: Mapped[int] = mapped_column(ForeignKey("submissions.id", ondelete="CASCADE"))
+    position: Mapped[int]
+    question: Mapped[str]
+    options: Mapped[list[str]]
+    subtitles: Mapped[list[dict[str, Any]] | None]
+    mode: Mapped[str] = mapped_column(String(16))
+    settings: Mapped[dict[str, Any]]
+    analysis_id: Mapped[int | None] = mapped_column(ForeignKey("analyses.id", ondelete="CASCADE"))
+
+
+class Analysis(Job, Base):
+    """One question put to one video."""
 
     __tablename__ = "analyses"
     __table_args__ = (
-        _one_of("state", STATES),
-        Index(None, "video_id"),
-        Index(None, "state", "submitted_at"),
+        one_of("state", STATES),
+        Index(None, "video_id", "state"),
+        claim_index("analyses"),
+        Index(None, "finished_at"),
     )
 
-    id: Mapped[int] = mapped_column(RowId, primary_key=True)
     video_id: Mapped[int] = mapped_column(ForeignKey("videos.id", ondelete="CASCADE"))
     idempotency_key: Mapped[str] = mapped_column(String(64), unique=True)
     question: Mapped[str]
     options: Mapped[list[str]]
+    subtitles: Mapped[list[dict[str, Any]] | None]
     mode: Mapped[str] = mapped_column(String(16))
     settings: Mapped[dict[str, Any]]
     fingerprint: Mapped[str] = mapped_column(String(128))
-    state: Mapped[State]
-    attempts: Mapped[int]
+    progress: Mapped[float]
+    stage: Mapped[str | None] = mapped_column(String(16))
     plan: Mapped[dict[str, Any] | None]
     plan_fallback: Mapped[bool | None]
     query: Mapped[str | None]
     warnings: Mapped[list[str] | None]
     seconds: Mapped[dict[str, Any] | None]
-    error_code: Mapped[str | None]
-    error_message: Mapped[str | None]
-    submitted_at: Mapped[datetime]
-    started_at: Mapped[datetime | None]
-    finished_at: Mapped[datetime | None]
 
     video: Mapped[Video] = relationship()
     candidates: Mapped[list[CandidateRow]] = relationship(order_by="CandidateRow.position", viewonly=True)
     moments: Mapped[list[MomentRow]] = relationship(order_by="MomentRow.rank", viewonly=True)
     answer: Mapped[AnswerRow | None] = relationship(viewonly=True)
+    coverage: Mapped[list[CoverageRow]] = relationship(order_by="CoverageRow.position", viewonly=True)
 
 
-class Scored:
+class Spanned:
+    """A stretch of an analysed video. The instants are there where the recording's start is known."""
+
+    start_seconds: Mapped[float]
+    end_seconds: Mapped[float]
+    starts_at: Mapped[datetime | None]
+    ends_at: Mapped[datetime | None]
+
+
+class Scored(Spanned):
     """The columns that candidates and moments share."""
 
     id: Mapped[int] = mapped_column(RowId, primary_key=True)
     analysis_id: Mapped[int] = mapped_column(ForeignKey("analyses.id", ondelete="CASCADE"))
-    start_seconds: Mapped[float]
-    end_seconds: Mapped[float]
     confidence: Mapped[float]
     p_yes: Mapped[float | None]
     p_no: Mapped[float | None]
@@ -171,7 +187,7 @@ class CandidateRow(Scored, Base):
     """A span the grounder proposed; `position` counts from 1 in the grounder's order."""
 
     __tablename__ = "candidates"
-    __table_args__ = (UniqueConstraint("analysis_id", "position"), _ordered_span())
+    __table_args__ = (UniqueConstraint("analysis_id", "position"), ordered_span())
 
     position: Mapped[int]
 
@@ -180,20 +196,42 @@ class MomentRow(Scored, Base):
     """A span in its final place; `rank` counts from 1, the best first."""
 
     __tablename__ = "moments"
-    __table_args__ = (UniqueConstraint("analysis_id", "rank"), _ordered_span())
+    __table_args__ = (UniqueConstraint("analysis_id", "rank"), Index(None, "starts_at"), ordered_span())
 
     rank: Mapped[int]
     query: Mapped[str]
 
 
-class AnswerRow(Base):
+class AnswerRow(Spanned, Base):
     """The answer's text, the chosen option's letter, and the segment it rests on."""
 
     __tablename__ = "answers"
-    __table_args__ = (_ordered_span(),)
+    __table_args__ = (ordered_span(),)
 
     analysis_id: Mapped[int] = mapped_column(ForeignKey("analyses.id", ondelete="CASCADE"), primary_key=True)
     text: Mapped[str]
     option: Mapped[str | None]
-    start_seconds: Mapped[float]
-    end_seconds: Mapped[float]
+
+
+class CoverageRow(Spanned, Base):
+    """One window that was, or was to be, searched: how many frames were looked at, and what came of it.
+
+    `best_confidence` is the grounder's for the best of what it proposed there; `best_score` is the best
+    verifier score, or without a verifier the best confidence, of the candidates that lie there. None where
+    there is none.
+    """
+
+    __tablename__ = "coverage"
+    __table_args__ = (
+        UniqueConstraint("analysis_id", "position"),
+        one_of("verdict", VERDICTS),
+        ordered_span(),
+    )
+
+    id: Mapped[int] = mapped_column(RowId, primary_key=True)
+    analysis_id: Mapped[int] = mapped_column(ForeignKey("analyses.id", ondelete="CASCADE"))
+    position: Mapped[int]
+    frames: Mapped[int]
+    best_confidence: Mapped[float | None]
+    best_score: Mapped[float | None]
+    verdict: Mapped[Verdict] = mapped_column(String(16))

@@ -1,27 +1,28 @@
-"""A migrated database, a real video, and a model that answers at once."""
+"""A store, a real video, and a model that answers at once."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
+from itertools import count
 from pathlib import Path
-from shutil import copyfile
 from types import SimpleNamespace
 
 import av
 import numpy as np
 import pytest
 
-from vm.errors import UnsupportedMedia
 from vm.moments import Candidate, Moment, Span
 from vm.result import Answer, Plan, Result, Step, VideoFacts
-from worker import schema
-from worker.jobs import Claim, Request
+from vm.video import VideoReader, open_video
+from worker.jobs import Claim, Request, Submission
 from worker.media import Source, identify
 from worker.settings import Settings, using
-from worker.store import Store
+from worker.store import Checked, Store
 
 FACTS = VideoFacts("", 2.0, 5.0, 10, 64, 48, "h264", 0, 0.0)
+LEASE = timedelta(minutes=5)
 
 
 class FakeMind:
@@ -35,13 +36,14 @@ class FakeMind:
         self.answers: dict[str, Callable[[], Result]] = {}
 
     @contextmanager
-    def open(self, video: Path) -> Iterator[SimpleNamespace]:
-        self.opened.append(video)
-        if not video.read_bytes()[4:8] == b"ftyp":
-            raise UnsupportedMedia(f"{video} is not a video")
+    def open(self, reader: VideoReader) -> Iterator[SimpleNamespace]:
+        self.opened.append(Path(reader.info.path))
         yield SimpleNamespace(video=FACTS, ask=self._ask)
 
-    def _ask(self, question, mode, options, window, min_answer_seconds, progress) -> Result:
+    def prefetch(self, reader: VideoReader) -> None:
+        """Nothing is looked at."""
+
+    def _ask(self, question, mode, options, subtitles, window, min_answer_seconds, progress) -> Result:
         self.asked.append(question)
         progress("grounder", 0.5)
         return self.answers.get(question, lambda: _found(question, mode, options))()
@@ -79,23 +81,15 @@ def _encode(path: Path, seed: int = 0) -> Path:
     return path
 
 
-@pytest.fixture(scope="session")
-def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    file = tmp_path_factory.mktemp("database") / "migrated.db"
-    schema.upgrade(f"sqlite:///{file}")
-    return file
+@pytest.fixture
+def settings(url: str, tmp_path: Path) -> Settings:
+    """What the environment would say."""
+    return Settings(database_url=url, checkpoint="fake", scratch=tmp_path / "scratch")
 
 
 @pytest.fixture
-def url(migrated: Path, tmp_path: Path) -> str:
-    """A database of the test's own, with empty tables."""
-    copyfile(migrated, tmp_path / "test.db")
-    return f"sqlite:///{tmp_path / 'test.db'}"
-
-
-@pytest.fixture
-def store(url: str) -> Iterator[Store]:
-    with Store(url) as opened, using(Settings(database_url=url, checkpoint="fake")):
+def store(url: str, settings: Settings) -> Iterator[Store]:
+    with Store(url) as opened, using(settings):
         yield opened
 
 
@@ -126,15 +120,44 @@ def mind(monkeypatch: pytest.MonkeyPatch) -> FakeMind:
     """The model of this process is a fake one."""
     fake = FakeMind()
     monkeypatch.setattr("worker.engine.loaded", lambda: fake)
+    monkeypatch.setattr("worker.engine.fingerprint", lambda: fake.fingerprint)
+    # In a process of its own every video would cost its test half a second.
+    monkeypatch.setattr("worker.ingest.opened", lambda path, settings: open_video(path))
     return fake
 
 
 @pytest.fixture
-def submitted(store: Store, source: Source) -> Callable[..., int]:
+def registered(store: Store, source: Source) -> Callable[..., list[int]]:
+    """Submits questions on the video, registers both, and gives the analyses' ids.
+
+    `registered("Why?", "Who?", sha256=…, uri=…, key=…, facts=…, …)`; a question may be a Request, and all
+    else that a submission has may be given.
+    """
+    numbers = count(1)
+
+    def register(
+        *questions: str | Request,
+        sha256: str = source.sha256,
+        fingerprint: str = FakeMind.fingerprint,
+        facts: VideoFacts = FACTS,
+        **how: object,
+    ) -> list[int]:
+        requests = tuple(Request(asked) if isinstance(asked, str) else asked for asked in questions)
+        given = {"key": f"submission {next(numbers)}", "uri": source.uri, **how}
+        accepted = store.submissions.add(Submission(requests=requests, **given))
+        intake = store.submissions.claim_one(accepted.submission_id, "registrar", LEASE)
+        checked = Checked(sha256, 1000, facts, intake.submission.recorded_at, "argument")
+        return store.intakes.register(intake, checked, fingerprint)
+
+    return register
+
+
+@pytest.fixture
+def submitted(registered: Callable[..., list[int]]) -> Callable[..., int]:
     """Submits a question on the video, and gives the analysis' id."""
 
     def submit(question: str = "Who comes in?", **how: object) -> int:
-        return store.submit(source, Request(question, **how), FakeMind.fingerprint)
+        return registered(Request(question, **how))[0]
 
     return submit
 
@@ -142,4 +165,4 @@ def submitted(store: Store, source: Source) -> Callable[..., int]:
 @pytest.fixture
 def claimed(store: Store, submitted: Callable[..., int]) -> Claim:
     """A claim on one submitted analysis."""
-    return store.claim([submitted()])[0]
+    return store.analyses.claim_these([submitted()], "worker", FakeMind.fingerprint, LEASE)[0]

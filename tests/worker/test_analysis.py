@@ -5,11 +5,12 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from vm.errors import DecodeTimeout, QuestionError
-from worker import analysis
+from vm.errors import DecoderCrashed, DecodeTimeout, OutOfMemory, QuestionError
+from worker.analysis import Analyst
 from worker.errors import DatabaseUnusable
-from worker.jobs import Request
+from worker.jobs import NORMAL, Request
 from worker.media import identify
+from worker.settings import Settings
 from worker.store import Store
 
 
@@ -24,117 +25,220 @@ def _raise(error: BaseException) -> Callable[[], None]:
     return fail
 
 
+@pytest.fixture
+def analyst(mind, store: Store, settings: Settings) -> Analyst:
+    return Analyst(mind, store, settings, _silent)
+
+
 def _states(store: Store, ids: list[int]) -> list[tuple[str, str | None]]:
-    return [(outcome.state, outcome.error_code) for outcome in store.outcomes(ids)]
+    return [(outcome.state, outcome.error_code) for outcome in store.analyses.outcomes(ids)]
 
 
-def test_questions_on_one_video_share_one_opening(store: Store, submitted, mind):
-    ids = [submitted("a"), submitted("b")]
-    analysis.run(ids, mind, store, _silent)
+def test_questions_on_one_video_share_one_opening(analyst: Analyst, store: Store, registered, mind):
+    ids = registered("a", "b")
+    assert analyst.work()
     assert len(mind.opened) == 1
-    assert [outcome.result.question for outcome in store.outcomes(ids)] == ["a", "b"]
+    assert [outcome.result.question for outcome in store.analyses.outcomes(ids)] == ["a", "b"]
+    assert not analyst.work()
 
 
-def test_every_video_is_opened_for_its_own_questions(store: Store, submitted, mind, tmp_path: Path, encode):
-    other = identify(encode(tmp_path / "other.mp4", seed=1))
-    ids = [submitted("a"), store.submit(other, Request("b"), mind.fingerprint), submitted("c")]
-    analysis.run(ids, mind, store, _silent)
+@pytest.fixture
+def other(registered, tmp_path: Path, encode) -> Callable[..., list[int]]:
+    """Registers questions on another video."""
+    source = identify(encode(tmp_path / "other.mp4", seed=1))
+
+    def register(*questions: str | Request, **how: object) -> list[int]:
+        return registered(*questions, sha256=source.sha256, uri=source.uri, **how)
+
+    return register
+
+
+def test_videos_are_worked_on_one_by_one_the_oldest_first(analyst: Analyst, registered, other, mind):
+    registered("a", "c")
+    other("b")
+    assert [analyst.work() for _ in range(3)] == [True, True, False]
     assert mind.asked == ["a", "c", "b"]
     assert [path.name for path in mind.opened] == ["door.mp4", "other.mp4"]
 
 
+def test_what_is_urgent_goes_first(analyst: Analyst, registered, other, mind):
+    registered("a")
+    other("b", priority=NORMAL + 1)
+    analyst.work()
+    assert mind.asked == ["b"]
+
+
+def test_chosen_analyses_are_worked_on_wherever_they_stand(analyst: Analyst, registered, other, mind):
+    registered("a", priority=9)
+    chosen = other("b")
+    assert analyst.work(chosen)
+    assert mind.asked == ["b"]
+    assert not analyst.work(chosen)
+
+
 @pytest.mark.parametrize(
-    ("error", "code"),
+    ("error", "state", "code"),
     [
-        (QuestionError("too long"), "bad_question"),
-        (DecodeTimeout("too slow"), "decode_timeout"),
-        (MemoryError("all gone"), "internal_error"),
+        (QuestionError("too long"), "failed", "bad_question"),
+        (DecodeTimeout("too slow"), "failed", "decode_timeout"),
+        (OutOfMemory("no memory left"), "queued", "out_of_memory"),
+        (MemoryError("all gone"), "queued", "internal_error"),
     ],
 )
-def test_a_failed_question_does_not_stop_the_others(
-    store: Store, submitted, mind, error: Exception, code: str
+def test_a_failed_question_does_not_stop_the_others_and_what_may_pass_is_tried_again(
+    analyst: Analyst, store: Store, registered, mind, error: Exception, state: str, code: str
 ):
     mind.answers["bad"] = _raise(error)
-    ids = [submitted("bad"), submitted("good")]
-    analysis.run(ids, mind, store, _silent)
-    assert _states(store, ids) == [("failed", code), ("succeeded", None)]
-    assert str(error) in store.outcomes(ids)[0].error_message
+    ids = registered("bad", "good")
+    analyst.work()
+    assert _states(store, ids) == [(state, code), ("succeeded", None)]
+    assert str(error) in store.analyses.outcomes(ids)[0].error_message
 
 
-def test_a_video_that_cannot_be_opened_fails_all_its_questions_and_no_others(
-    store: Store, submitted, mind, tmp_path: Path
-):
-    (tmp_path / "bad.mp4").write_bytes(b"no video at all")
-    bad = identify(tmp_path / "bad.mp4")
-    ids = [store.submit(bad, Request(q), mind.fingerprint) for q in ("a", "b")] + [submitted("c")]
-    analysis.run(ids, mind, store, _silent)
-    assert _states(store, ids) == [("failed", "unsupported_media")] * 2 + [("succeeded", None)]
+def test_what_fails_at_each_attempt_has_failed(store: Store, registered, mind, settings: Settings):
+    mind.answers["bad"] = _raise(MemoryError("all gone"))
+    ids = registered("bad")
+    analyst = Analyst(mind, store, replace(settings, max_attempts=2), _silent)
+    assert analyst.work()
+    assert not analyst.work()  # it waits for its time
     with store.engine.begin() as connection:
-        rows = connection.execute(text("SELECT state, error_code, width FROM videos ORDER BY id")).all()
-    assert rows == [("unreadable", "unsupported_media", None), ("readable", None, 64)]
+        connection.execute(text("UPDATE analyses SET not_before = NULL"))
+    assert analyst.work()
+    assert _states(store, ids) == [("failed", "internal_error")]
 
 
-def test_a_result_that_cannot_be_stored_is_a_failure_of_that_question(store: Store, submitted, mind, found):
+def test_a_video_that_is_gone_fails_its_questions_and_no_others(
+    analyst: Analyst, store: Store, registered, other, tmp_path: Path
+):
+    gone, there = other("a", "b"), registered("c")
+    (tmp_path / "other.mp4").unlink()
+    while analyst.work():
+        pass
+    assert _states(store, gone) == [("failed", "invalid_source")] * 2
+    assert _states(store, there) == [("succeeded", None)]
+
+
+def test_a_video_that_has_changed_is_not_taken_for_the_one_that_was_asked_about(
+    analyst: Analyst, store: Store, other, tmp_path: Path, encode
+):
+    ids = other("a")
+    encode(tmp_path / "other.mp4", seed=2)
+    analyst.work()
+    assert _states(store, ids) == [("failed", "invalid_source")]
+
+
+def test_a_video_that_kills_its_process_twice_is_quarantined(
+    analyst: Analyst, store: Store, registered, mind
+):
+    mind.answers["a"] = _raise(DecoderCrashed("it died"))
+    ids = registered("a", "b")
+    analyst.work()
+    assert _states(store, ids) == [("queued", "decoder_crashed"), ("succeeded", None)]
+    with store.engine.begin() as connection:
+        connection.execute(text("UPDATE analyses SET not_before = NULL"))
+    analyst.work()
+    assert _states(store, ids)[0] == ("failed", "quarantined")
+    with store.engine.begin() as connection:
+        assert connection.execute(text("SELECT state, crashes FROM videos")).one() == ("quarantined", 2)
+
+
+def test_a_result_that_cannot_be_stored_is_a_failure_of_that_question(
+    analyst: Analyst, store: Store, registered, mind, found
+):
     result = found("bad")
     mind.answers["bad"] = lambda: replace(result, moments=result.moments * 2)
-    ids = [submitted("bad"), submitted("good")]
-    analysis.run(ids, mind, store, _silent)
-    assert _states(store, ids) == [("failed", "internal_error"), ("succeeded", None)]
+    ids = registered("bad", "good")
+    analyst.work()
+    assert _states(store, ids) == [("queued", "internal_error"), ("succeeded", None)]
 
 
-def test_an_interruption_hands_back_what_is_not_finished(store: Store, submitted, mind):
+def test_an_interruption_hands_back_what_is_not_finished(analyst: Analyst, store: Store, registered, mind):
     mind.answers["b"] = _raise(KeyboardInterrupt())
-    ids = [submitted("a"), submitted("b"), submitted("c")]
+    ids = registered("a", "b", "c")
     with pytest.raises(KeyboardInterrupt):
-        analysis.run(ids, mind, store, _silent)
+        analyst.work()
     assert _states(store, ids) == [("succeeded", None), ("queued", None), ("queued", None)]
 
 
-def test_the_work_goes_on_where_it_was_interrupted(store: Store, submitted, mind):
+def test_the_work_goes_on_where_it_was_interrupted(analyst: Analyst, store: Store, registered, mind):
     mind.answers["b"] = _raise(KeyboardInterrupt())
-    ids = [submitted("a"), submitted("b")]
+    ids = registered("a", "b")
     with pytest.raises(KeyboardInterrupt):
-        analysis.run(ids, mind, store, _silent)
+        analyst.work()
     del mind.answers["b"]
-    analysis.run(ids, mind, store, _silent)
+    analyst.work()
     assert mind.asked == ["a", "b", "b"]
     assert _states(store, ids) == [("succeeded", None)] * 2
 
 
-def test_a_question_for_another_checkpoint_is_not_answered_with_this_one(store: Store, source, mind):
-    ids = [store.submit(source, Request("a"), "another")]
-    analysis.run(ids, mind, store, _silent)
-    assert _states(store, ids) == [("failed", "wrong_checkpoint")]
+def test_questions_for_another_checkpoint_are_left_to_others(
+    analyst: Analyst, store: Store, registered, mind
+):
+    ids = registered("a", fingerprint="another")
+    assert not analyst.work()
+    assert _states(store, ids) == [("queued", None)]
     assert mind.asked == []
 
 
-def test_what_another_process_took_over_is_left_to_it(store: Store, submitted, mind, found, caplog):
+def test_what_another_process_took_over_is_left_to_it(
+    analyst: Analyst, store: Store, registered, mind, found, caplog
+):
     def lose() -> object:
         with store.engine.begin() as connection:
-            connection.execute(text("UPDATE analyses SET attempts = attempts + 1 WHERE question = 'a'"))
+            connection.execute(text("UPDATE analyses SET fence = fence + 1 WHERE question = 'a'"))
         return found("a")
 
     mind.answers["a"] = lose
-    ids = [submitted("a"), submitted("b")]
-    analysis.run(ids, mind, store, _silent)
+    ids = registered("a", "b")
+    analyst.work()
     assert _states(store, ids) == [("running", None), ("succeeded", None)]
     assert "taken over" in caplog.text
 
 
-def test_a_database_that_is_gone_ends_the_work(store: Store, submitted, mind, found):
+def test_a_cancelled_analysis_stops_at_its_next_stage(analyst: Analyst, store: Store, registered, mind):
+    ids = registered("a", "b")
+    mind.answers["a"] = lambda: store.analyses.cancel([ids[1]])  # and gives no result
+    analyst.work()
+    assert _states(store, ids)[1] == ("cancelled", None)
+    assert mind.asked == ["a", "b"]
+
+
+def test_a_database_that_is_gone_ends_the_work(analyst: Analyst, store: Store, registered, mind, found):
     def lose() -> object:
         with store.engine.begin() as connection:
             connection.execute(text("ALTER TABLE analyses RENAME TO lost"))
         return found("a")
 
     mind.answers["a"] = lose
+    registered("a", "b")
     with pytest.raises(DatabaseUnusable):
-        analysis.run([submitted("a"), submitted("b")], mind, store, _silent)
+        analyst.work()
     assert mind.asked == ["a"]
 
 
-def test_progress_is_told_with_its_analysis(store: Store, submitted, mind):
+def test_progress_is_told_and_kept_in_the_row(store: Store, registered, mind, settings: Settings):
     told = []
-    ids = [submitted("a")]
-    analysis.run(ids, mind, store, lambda claim, *rest: told.append((claim.analysis_id, *rest)))
-    assert told == [(ids[0], "grounder", 0.5)]
+    ids = registered("a")
+
+    def tell(claim, stage: str, fraction: float) -> None:
+        standing = store.queues.standings()[0]
+        told.append((claim.analysis_id, stage, fraction, standing.stage, standing.progress))
+
+    Analyst(mind, store, settings, tell).work()
+    assert told == [(ids[0], "grounder", 0.5, "grounder", 0.5)]
+    assert store.queues.standings()[0].progress == 1.0
+
+
+def test_the_next_video_is_opened_while_this_one_is_worked_on(
+    store: Store, registered, other, mind, settings: Settings
+):
+    registered("a")
+    other("b")
+    prefetched = []
+    mind.prefetch = lambda reader: prefetched.append((Path(reader.info.path).name, list(mind.asked)))
+    analyst = Analyst(mind, store, settings, _silent)
+    analyst.work()
+    analyst.work()
+    assert [name for name, _ in prefetched] == ["other.mp4"]
+    assert "b" not in prefetched[0][1]
+    assert mind.asked == ["a", "b"]

@@ -7,8 +7,8 @@ import pytest
 
 from vm import bundled
 from vm.errors import CheckpointError
-from worker import cli, schema
-from worker.errors import WrongCheckpoint
+from worker import cli, options, schema
+from worker.settings import Settings
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def test_without_a_checkpoint_the_bundled_one_is_told_of(
     videomind: Callable, mind, url: str, video: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(bundled, "_PARTS", ())
-    monkeypatch.setattr(cli, "current", lambda: cli.Settings(url))
+    monkeypatch.setattr(options, "current", lambda: Settings(url))
     code, out, err = videomind("run", video, "-q", "a", "-q", "b", "--json")
     assert (code, len(out.splitlines())) == (0, 2)
     assert err == f"videomind: {bundled.BUNDLED_NOTICE}\n"
@@ -61,7 +61,7 @@ def test_a_bundled_checkpoint_that_is_not_whole_ends_with_4(
     videomind: Callable, url: str, video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(bundled, "BUNDLED_CHECKPOINT", tmp_path)
-    monkeypatch.setattr(cli, "current", lambda: cli.Settings(url))
+    monkeypatch.setattr(options, "current", lambda: Settings(url))
     code, out, err = videomind("run", video, "-q", "a")
     assert (code, out) == (4, "")
     assert f"{tmp_path / 'config.json'} is missing" in err
@@ -109,12 +109,12 @@ def test_a_missing_video_costs_only_itself(run: Callable, video: Path, tmp_path:
 
 def test_a_bad_video_ends_with_3_and_its_reason(run: Callable, tmp_path: Path):
     (tmp_path / "bad.mp4").write_bytes(b"no video at all")
-    code, out, _ = run(tmp_path / "bad.mp4", "-q", "a")
-    assert code == 3
-    assert "unsupported_media" in out
+    code, out, err = run(tmp_path / "bad.mp4", "-q", "a")
+    assert (code, out) == (3, "")
+    assert "bad.mp4" in err
 
 
-@pytest.mark.parametrize(("error", "code"), [(RuntimeError("odd"), 1), (WrongCheckpoint("other"), 4)])
+@pytest.mark.parametrize(("error", "code"), [(RuntimeError("odd"), 1), (CheckpointError("other"), 4)])
 def test_a_failed_analysis_decides_the_exit_code(
     run: Callable, video: Path, mind, error: Exception, code: int
 ):
@@ -135,7 +135,7 @@ def test_a_bad_checkpoint_ends_with_4_before_any_row_is_made(
 
     monkeypatch.setattr("worker.engine.loaded", refuse)
     assert run(video, "-q", "a")[::2] == (4, "videomind: weights.safetensors is cut off\n")
-    assert store.outcomes([1]) == []
+    assert store.analyses.outcomes([1]) == []
 
 
 @pytest.mark.parametrize(
@@ -173,11 +173,11 @@ def test_an_interruption_is_one_line_and_leaves_nothing_running(run: Callable, v
 
     mind.answers["a"] = interrupt
     assert run(video, "-q", "a") == (130, "", "videomind: interrupted\n")
-    assert store.outcomes([1])[0].state == "queued"
+    assert store.analyses.outcomes([1])[0].state == "queued"
 
 
 def test_db_check_tells_the_version(videomind: Callable, url: str):
-    assert videomind("db", "check", "--database", url) == (0, "tables are of version 0001\n", "")
+    assert videomind("db", "check", "--database", url) == (0, "tables are of version 0002\n", "")
 
 
 def test_db_check_refuses_a_database_without_tables(videomind: Callable, tmp_path: Path):
@@ -188,14 +188,14 @@ def test_db_check_refuses_a_database_without_tables(videomind: Callable, tmp_pat
 
 def test_db_upgrade_sets_up_the_tables(videomind: Callable, tmp_path: Path):
     url = f"sqlite:///{tmp_path}/new.db"
-    assert videomind("db", "upgrade", "--database", url) == (0, "tables are of version 0001\n", "")
-    assert schema.check(url) == "0001"
+    assert videomind("db", "upgrade", "--database", url) == (0, "tables are of version 0002\n", "")
+    assert schema.check(url) == "0002"
 
 
 def test_the_database_may_be_named_by_the_environment(
     videomind: Callable, url: str, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(cli, "current", lambda: cli.Settings(url))
+    monkeypatch.setattr(options, "current", lambda: Settings(url))
     assert videomind("db", "check")[0] == 0
 
 

@@ -9,9 +9,9 @@ ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELEC
 
 
 @pytest.fixture
-def file(store, submitted, tmp_path: Path) -> Path:
+def file(store, submitted) -> Path:
     submitted("Who comes in?")
-    return tmp_path / "test.db"
+    return Path(store.engine.url.database)
 
 
 def test_a_select_gives_names_and_rows(file: Path):

@@ -1,10 +1,12 @@
+import os
+import threading
 from pathlib import Path
 
 import pytest
 
-from vm.errors import InvalidSource
-from worker import runner, tasks
-from worker.jobs import Request
+from vm.errors import VideoError
+from worker import holder, runner, service
+from worker.jobs import Request, Submission
 from worker.settings import Settings, using
 
 
@@ -24,29 +26,62 @@ def test_what_was_answered_before_is_not_asked_again(store, mind, video: Path):
 
 
 def test_a_question_asked_twice_is_answered_once(store, mind, video: Path):
-    assert len(runner.answer(video, [Request("a"), Request("a")], _silent)) == 1
+    assert len({outcome.analysis_id for outcome in runner.answer(video, [Request("a")] * 2, _silent)}) == 1
+    assert mind.asked == ["a"]
 
 
-def test_what_another_process_works_on_is_left_to_it(store, mind, video: Path, submitted):
-    store.claim([submitted("a")])
-    assert runner.answer(video, [Request("a")], _silent)[0].state == "running"
+def test_what_another_process_works_on_is_left_to_it(store, mind, video: Path, claimed):
+    question = claimed.request
+    assert runner.answer(video, [question], _silent)[0].state == "running"
     assert mind.asked == []
 
 
-def test_the_stages_are_reported_while_they_run_and_not_later(store, mind, video: Path):
+def test_the_stages_are_reported_while_they_run(store, mind, video: Path):
     told = []
     runner.answer(video, [Request("a")], lambda *stage: told.append(stage))
-    tasks.progressed.send(sender=None, analysis_id=1, stage="late", fraction=1.0)
     assert told == [("reading", 0.0), ("grounder", 0.5)]
 
 
-def test_a_missing_video_leaves_no_row(store, mind, tmp_path: Path):
-    with pytest.raises(InvalidSource):
+def test_a_missing_video_is_an_error_and_kept_as_one(store, mind, tmp_path: Path):
+    with pytest.raises(VideoError, match=r"none\.mp4") as raised:
         runner.answer(tmp_path / "none.mp4", [Request("a")], _silent)
-    assert store.outcomes([1]) == []
+    assert raised.value.code == "invalid_source"
+    assert [arrival.state for arrival in store.queues.arrivals()] == ["failed"]
 
 
 def test_a_new_database_is_set_up_before_the_model_is_loaded(mind, tmp_path: Path):
     with using(Settings(f"sqlite:///{tmp_path}/new/videomind.db")):
         runner.prepare()
     assert (tmp_path / "new" / "videomind.db").exists()
+
+
+def test_an_embedded_queue_is_worked_through_the_urgent_first(
+    store, mind, video: Path, encode, tmp_path: Path
+):
+    other = encode(tmp_path / "other.mp4", seed=1)
+    for path, asked, priority in ((video, "later", 4), (other, "now", 6)):
+        service.add(store, Submission(asked, str(path), (Request(asked),), priority=priority))
+    service.add(store, Submission("bad", str(tmp_path / "none.mp4"), (Request("never"),), priority=9))
+    runner.drain(threading.Event(), forever=False)
+    assert mind.asked == ["now", "later"]
+    assert {arrival.state for arrival in store.queues.arrivals()} == {"succeeded", "failed"}
+
+
+def test_draining_stops_between_two_videos_when_told_to(store, mind, video: Path, found):
+    stop = threading.Event()
+
+    def answer() -> object:
+        stop.set()
+        return found("a")
+
+    mind.answers["a"] = answer
+    service.add(store, Submission("one", str(video), (Request("a"),)))
+    runner.drain(stop, forever=True)
+    assert mind.asked == ["a"]
+
+
+def test_what_a_dead_process_of_this_machine_left_behind_is_free_at_once(store, mind, video: Path, claimed):
+    with store.engine.begin() as connection:
+        dead = holder.prefix(2**22 + os.getpid()) + "dead"  # beyond the numbers of processes
+        connection.exec_driver_sql(f"UPDATE analyses SET lease_holder = '{dead}'")
+    assert runner.answer(video, [claimed.request], _silent)[0].state == "succeeded"

@@ -1,42 +1,82 @@
-import json
+from collections.abc import Iterator
 
 import pytest
+from sqlalchemy import text
 
-from vm.errors import CheckpointNotFound
-from worker import tasks
+from worker import engine, tasks
 from worker.celery_app import app
-from worker.jobs import ABANDONED_AFTER
-from worker.settings import Settings, using
+from worker.store import Store
 
 
-def test_the_public_name_of_the_task_is_fixed():
-    assert app.tasks["videomind.analyse"] is app.tasks[tasks.analyse.name]
+@pytest.fixture(autouse=True)
+def _own_engine(store: Store, mind) -> Iterator[None]:
+    """Tasks work with what their process has made; here with the test's own."""
+    made = (engine.analyst, engine.registrar, engine._store)
+    for each in made:
+        each.cache_clear()
+    yield
+    for each in made:
+        each.cache_clear()
 
 
-def test_without_a_broker_a_sent_task_runs_here(store, submitted, mind):
-    ids = [submitted("a"), submitted("b")]
-    tasks.analyse.delay(json.loads(json.dumps(ids)))
-    assert [outcome.state for outcome in store.outcomes(ids)] == ["succeeded"] * 2
+def _submit(store: Store, **arguments: object) -> dict:
+    return tasks.submit.apply(kwargs={"version": 1, "questions": [{"question": "a"}], **arguments}).get()
 
 
-def test_progress_is_sent_as_a_signal(store, submitted, mind):
-    heard = []
+def test_the_public_names_are_fixed():
+    names = {name for name in app.tasks if name.startswith("videomind.")}
+    assert names == {
+        "videomind.submit",
+        "videomind.cancel",
+        "videomind.ingest_directory",
+        "videomind.ingest",
+        "videomind.analyse",
+        "videomind.sweep",
+    }
 
-    def listen(analysis_id, stage, fraction, **_):
-        heard.append((analysis_id, stage, fraction))
 
-    tasks.progressed.connect(listen)
-    analysis_id = submitted("a")
-    tasks.analyse.delay([analysis_id])
-    assert heard == [(analysis_id, "grounder", 0.5)]
+def test_a_submission_goes_from_message_to_result(store: Store, video, monkeypatch):
+    monkeypatch.setattr(app, "send_task", lambda *_, **__: None)
+    ids = _submit(store, uri=str(video))
+    assert ids.keys() == {"submission_id", "request_ids"}
+    tasks.ingest.apply(throw=True)
+    tasks.analyse.apply(throw=True)
+    analyses = store.submissions.analyses(ids["submission_id"])
+    assert [outcome.state for outcome in store.analyses.outcomes(analyses)] == ["succeeded"]
 
 
-def test_a_worker_without_a_model_takes_no_work(store, submitted, monkeypatch, tmp_path):
-    monkeypatch.setattr("vm.bundled.BUNDLED_CHECKPOINT", tmp_path)
-    analysis_id = submitted("a")
-    with using(Settings(str(store.engine.url))), pytest.raises(CheckpointNotFound):
-        tasks.analyse.delay([analysis_id])
-    assert store.outcomes([analysis_id])[0].state == "queued"
+def test_a_message_delivered_twice_is_one_submission(store: Store, video):
+    sent = {"kwargs": {"version": 1, "uri": str(video), "questions": [{"question": "a"}]}, "task_id": "one"}
+    assert tasks.submit.apply(**sent).get() == tasks.submit.apply(**sent).get()
+    assert len(store.queues.arrivals()) == 1
+
+
+@pytest.mark.parametrize("sent", [{"kwargs": {"uri": 7}}, {"args": [1, "two"]}, {"kwargs": {"version": 1}}])
+def test_what_is_not_understood_is_kept_with_the_reason(store: Store, sent: dict):
+    assert tasks.submit.apply(**sent, task_id="odd").get() is None
+    with store.engine.begin() as connection:
+        row = connection.execute(text("SELECT key, state, error_code, arguments FROM submissions")).one()
+    assert row[:3] == ("odd", "failed", "invalid_message")
+    assert row[3]
+
+
+def test_a_folder_is_submitted_once_however_often_it_is_looked_through(
+    store: Store, tmp_path, encode, monkeypatch
+):
+    monkeypatch.setattr("worker.service.SETTLE_SECONDS", 0.01)
+    encode(tmp_path / "a.mp4")
+    encode(tmp_path / "b.mp4", seed=1)
+    (tmp_path / "c.txt").touch()
+    sent = {"version": 1, "path": str(tmp_path), "pattern": "*.mp4", "questions": [{"question": "a"}]}
+    first, again = (tasks.ingest_directory.apply(kwargs=sent).get() for _ in range(2))
+    assert len(first) == 2
+    assert again == first
+
+
+def test_a_submission_can_be_cancelled_by_message(store: Store, video):
+    ids = _submit(store, uri=str(video))
+    tasks.cancel.apply(kwargs={"version": 1, "submissions": [ids["submission_id"]]}, throw=True)
+    assert [arrival.state for arrival in store.queues.arrivals()] == ["cancelled"]
 
 
 def test_only_json_is_accepted():
@@ -46,4 +86,3 @@ def test_only_json_is_accepted():
 
 def test_no_message_is_delivered_again_while_its_task_may_still_run():
     assert app.conf.broker_transport_options["visibility_timeout"] > app.conf.task_time_limit
-    assert app.conf.task_time_limit <= ABANDONED_AFTER.total_seconds()

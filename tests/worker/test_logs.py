@@ -1,0 +1,38 @@
+import json
+import logging
+from collections.abc import Iterator
+
+import pytest
+
+from worker import logs
+
+
+@pytest.fixture(autouse=True)
+def _restored() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
+def test_a_json_line_names_what_it_is_about(capsys: pytest.CaptureFixture):
+    logs.set_up("json")
+    with logs.about(submission_id=3), logs.about(analysis_id=7):
+        logging.getLogger("worker").warning("odd %s", "thing")
+    logging.getLogger("worker").info("later")
+    first, second = map(json.loads, capsys.readouterr().err.splitlines())
+    assert (first["message"], first["level"], first["submission_id"], first["analysis_id"]) == (
+        "odd thing",
+        "WARNING",
+        3,
+        7,
+    )
+    assert "analysis_id" not in second
+
+
+def test_a_text_line_does_too(capsys: pytest.CaptureFixture):
+    logs.set_up("text")
+    with logs.about(analysis_id=7):
+        logging.getLogger("worker").info("done")
+    assert capsys.readouterr().err.endswith("INFO [analysis 7] done\n")

@@ -1,0 +1,51 @@
+"""Wakes workers up. Messages carry no work: what is to be done is in the database."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from kombu.exceptions import OperationalError
+
+from worker.celery_app import ANALYSE, INGEST, app
+from worker.errors import BrokerUnusable
+
+log = logging.getLogger(__name__)
+
+_TASKS = {INGEST: "videomind.ingest", ANALYSE: "videomind.analyse"}
+
+
+def wake(queue: str, count: int = 1) -> None:
+    """Has a worker of this queue look for work, so many times. Without a broker nobody needs waking.
+
+    A broker that does not answer is no error here: the sweep wakes later for what is in the database.
+    """
+    if not app.conf.broker_url:
+        return
+    try:
+        with _translated():
+            for _ in range(count):
+                app.send_task(_TASKS[queue], retry=False)
+    except BrokerUnusable as error:
+        log.warning("nobody was woken: %s", error)
+
+
+def waiting(queue: str) -> int:
+    """Messages in a queue that no worker has taken.
+
+    Raises:
+        BrokerUnusable: the broker does not answer.
+    """
+    with _translated(), app.connection_for_write() as connection:
+        connection.ensure_connection(max_retries=1, timeout=5)
+        channel = connection.default_channel
+        return int(channel.queue_declare(queue=queue, passive=False, durable=True).message_count)
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except (OperationalError, OSError) as error:
+        raise BrokerUnusable(f"the broker does not answer ({error}): is Redis running?") from error

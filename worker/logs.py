@@ -1,0 +1,47 @@
+"""Log lines that say which submission or analysis they are about, as text or as JSON."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from types import MappingProxyType
+
+from pythonjsonlogger.json import JsonFormatter
+
+_about: ContextVar[Mapping[str, int]] = ContextVar("about", default=MappingProxyType({}))
+
+
+@contextmanager
+def about(**ids: int) -> Iterator[None]:
+    """Log lines within name these ids."""
+    token = _about.set({**_about.get(), **ids})
+    try:
+        yield
+    finally:
+        _about.reset(token)
+
+
+class _NameIds(logging.Filter):
+    def filter(self, record: logging.LogRecord) -> bool:
+        ids = _about.get()
+        for name, value in ids.items():
+            setattr(record, name, value)
+        record.ids = "".join(f" [{name.removesuffix('_id')} {value}]" for name, value in ids.items())
+        return True
+
+
+def set_up(form: str, level: int = logging.INFO) -> None:
+    """Send the log to stderr, a line each. Args: form: text or json."""
+    handler = logging.StreamHandler()
+    handler.addFilter(_NameIds())
+    if form == "json":
+        names = ["asctime", "levelname", "name", "message"]
+        handler.setFormatter(JsonFormatter(names, rename_fields={"asctime": "time", "levelname": "level"}))
+    else:
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s%(ids)s %(message)s"))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level)
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # it tells of every look at the tables

@@ -1,0 +1,261 @@
+"""Analyses: claimed video by video, watched while they run, ended together with what they found."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+from sqlalchemy import ColumnElement, ScalarSelect, Select, and_, select, update
+from sqlalchemy.orm import Session, joinedload, selectinload
+
+from vm.result import Result
+from worker import rows
+from worker.errors import Quarantined
+from worker.jobs import Claim, Lease, Outcome
+from worker.store import coverage, leases, search
+from worker.store.sessions import Sessions, in_batches
+from worker.tables import Analysis, RequestRow, Submission, Video
+
+MOST_TOGETHER = 32
+"""Questions taken at once on one video, so that no video keeps a worker from more urgent ones for long."""
+
+
+class Analyses:
+    """The table `analyses`, and what is found."""
+
+    def __init__(self, sessions: Sessions) -> None:
+        self._sessions = sessions
+
+    def claim(self, holder: str, fingerprint: str, length: timedelta, most_attempts: int) -> list[Claim]:
+        """All questions on the video that is next: with the most urgent, and of these the oldest.
+
+        Args:
+            fingerprint: of the checkpoint at hand; what is asked of another is left to others.
+        """
+        with self._sessions.begin() as session:
+            leases.take_turns(session, "claim")  # else two would share one video's questions
+            asked = Analysis.fingerprint == fingerprint
+            first = leases.next_one(session, Analysis, most_attempts, asked)
+            if first is None:
+                return []
+            chosen = (
+                select(Analysis.id)
+                .where(
+                    leases.claimable(Analysis, leases.now(session), most_attempts),
+                    asked,
+                    Analysis.video_id == _video_of(first),
+                )
+                .order_by(Analysis.priority.desc(), Analysis.submitted_at, Analysis.id)
+                .limit(MOST_TOGETHER)
+                .with_for_update(skip_locked=True)
+            )
+            return _taken(session, session.scalars(chosen).all(), holder, length)
+
+    def claim_these(
+        self, analysis_ids: Sequence[int], holder: str, fingerprint: str, length: timedelta
+    ) -> list[Claim]:
+        """Those of the analyses that nobody else works on, ordered by video."""
+        with self._sessions.begin() as session:
+            chosen = (
+                select(Analysis.id)
+                .where(
+                    leases.claimable(Analysis, leases.now(session), most_attempts=1_000_000),
+                    Analysis.fingerprint == fingerprint,
+                    Analysis.id.in_(analysis_ids),
+                )
+                .order_by(Analysis.id)
+                .with_for_update()
+            )
+            return _taken(session, session.scalars(chosen).all(), holder, length)
+
+    def coming(self, fingerprint: str, most_attempts: int) -> tuple[str, str] | None:
+        """Uri and sha256 of the video that will most likely be claimed next."""
+        with self._sessions.begin() as session:
+            first = leases.next_one(session, Analysis, most_attempts, Analysis.fingerprint == fingerprint)
+            if first is None:
+                return None
+            video = session.scalars(select(Video).where(Video.id == _video_of(first))).one()
+            return video.uri, video.sha256
+
+    def renew(self, held: Sequence[Lease], length: timedelta) -> list[Lease]:
+        """Those that are still ours, now for so much longer."""
+        with self._sessions.begin() as session:
+            return leases.renew(session, Analysis, held, length)
+
+    def report(self, lease: Lease, stage: str, fraction: float) -> bool:
+        """Keeps how far an analysis is. True where somebody asked for its end."""
+        with self._sessions.begin() as session:
+            statement = (
+                update(Analysis)
+                .where(leases.held(Analysis, lease))
+                .values(stage=stage, progress=fraction)
+                .returning(Analysis.cancel_requested)
+            )
+            return bool(session.scalar(statement))
+
+    def finish(self, claim: Claim, result: Result) -> bool:
+        """The result and the end of the analysis, in one transaction.
+
+        False, and nothing is written, where another process has claimed the analysis since.
+        """
+        with self._sessions.begin() as session:
+            ended = {"state": "succeeded", "progress": 1.0, "stage": "done"}
+            columns = rows.result_columns(result)
+            if not leases.end(session, Analysis, claim.lease, **ended, **columns):
+                return False
+            row = session.scalars(select(Analysis).where(Analysis.id == claim.analysis_id)).one()
+            coverage.clear(session, claim.analysis_id)
+            session.add_all(rows.result_rows(claim.analysis_id, result, row.video.recorded_at))
+            search.index(session, row, result.answer.text if result.answer else None)
+            return True
+
+    def fail(self, claim: Claim, error: Exception, most_attempts: int) -> bool:
+        """Ends the analysis as failed, or has it tried again later.
+
+        False, and nothing is written, where another process has claimed the analysis since.
+        """
+        with self._sessions.begin() as session:
+            held = leases.fail(session, Analysis, claim.lease, claim.attempts, most_attempts, error)
+            if held:
+                coverage.cover(session, [claim.analysis_id])
+            return held
+
+    def end_cancelled(self, claim: Claim) -> bool:
+        """Ends it as cancelled; it waits again where somebody has asked for it since."""
+        with self._sessions.begin() as session:
+            held = leases.end_cancelled(session, Analysis, claim.lease)
+            if held:
+                coverage.cover(session, [claim.analysis_id])
+            return held
+
+    def give_back(self, claims: Sequence[Claim]) -> None:
+        """Hands back what is still running under these claims, for somebody else to take."""
+        with self._sessions.begin() as session:
+            held = leases.in_order(claim.lease for claim in claims)
+            let_go = [lease.id for lease in held if leases.give_back(session, Analysis, lease)]
+            coverage.cover(session, let_go)
+
+    def cancel(self, analysis_ids: Sequence[int]) -> None:
+        """What waits ends at once; what runs ends at its next stage."""
+        with self._sessions.begin() as session:
+            _cancel(session, Analysis.id.in_(analysis_ids))
+
+    def cancel_submitted(self, submission_ids: Sequence[int]) -> None:
+        """The same, for all that these submissions ask and no other submission waits for."""
+        elsewhere = (
+            select(RequestRow.analysis_id)
+            .join(Submission, Submission.id == RequestRow.submission_id)
+            .where(
+                RequestRow.analysis_id == Analysis.id,
+                Submission.id.not_in(submission_ids),
+                Submission.cancel_requested.is_(False),
+            )
+        )
+        asked = select(RequestRow.analysis_id).where(RequestRow.submission_id.in_(submission_ids))
+        with self._sessions.begin() as session:
+            _cancel(session, and_(Analysis.id.in_(asked), ~elsewhere.exists()))
+
+    def retry(self, analysis_ids: Sequence[int]) -> int:
+        """Has what failed or was cancelled tried again from the start. How many."""
+        count = 0
+        for some in in_batches(analysis_ids):
+            ended = and_(Analysis.id.in_(some), Analysis.state.in_(("failed", "cancelled")))
+            with self._sessions.begin() as session:
+                _release(session, select(Analysis.video_id).where(ended))
+                again = rows.asked_anew(leases.now(session))
+                statement = update(Analysis).where(ended).values(progress=0.0, stage=None, **again)
+                statement = statement.execution_options(synchronize_session=False)
+                count += len(session.scalars(statement.returning(Analysis.id)).all())
+        return count
+
+    def record_crash(self, video_id: int, most: int) -> bool:
+        """Counts that a video killed the process that read it. True where that was once too often:
+        the video is quarantined, and all that is asked of it ends as failed, whoever is at it."""
+        with self._sessions.begin() as session:
+            counted = update(Video).where(Video.id == video_id).values(crashes=Video.crashes + 1)
+            crashes = session.scalar(counted.returning(Video.crashes))
+            if crashes is None or crashes < most:
+                return False
+            error = Quarantined(
+                f"it killed its process {crashes} times: look at the file, then run `videomind retry`"
+            )
+            code, message = leases.described(error)
+            told = {"error_code": code, "error_message": message}
+            session.execute(update(Video).where(Video.id == video_id).values(state="quarantined", **told))
+            open_ones = and_(Analysis.video_id == video_id, Analysis.state.in_(("queued", "running")))
+            ended = leases.end_all(session, Analysis, open_ones, state="failed", **told)
+            coverage.cover(session, ended)
+            return True
+
+    def orphan(self, holders: str) -> list[int]:
+        """Ends the leases of processes that are gone. Gives the ids of the videos they worked on."""
+        with self._sessions.begin() as session:
+            ids = leases.orphan(session, Analysis, holders)
+            return list(session.scalars(select(Analysis.video_id).where(Analysis.id.in_(ids)).distinct()))
+
+    def holders(self) -> list[str]:
+        """Who holds leases."""
+        with self._sessions.begin() as session:
+            return leases.holders(session, Analysis)
+
+    def bury(self, most_attempts: int) -> Sequence[int]:
+        """Ends as failed what was tried too often and has no living worker. Gives the ids."""
+        with self._sessions.begin() as session:
+            coverage.cover(session, leases.end_unwanted(session, Analysis))
+            ids = leases.bury(session, Analysis, most_attempts)
+            coverage.cover(session, ids)
+            return ids
+
+    def outcomes(self, analysis_ids: Sequence[int]) -> list[Outcome]:
+        """What became of these analyses, in the given order; ids that do not exist are left out."""
+        with self._sessions.begin() as session:
+            found = session.scalars(_whole().where(Analysis.id.in_(analysis_ids)))
+            by_id = {row.id: rows.outcome_of(row) for row in found}
+        return [by_id[analysis_id] for analysis_id in analysis_ids if analysis_id in by_id]
+
+    def search(self, words: str, most: int = 20) -> list[Outcome]:
+        """The analyses in whose question, query or answer all the words occur, the best first."""
+        with self._sessions.begin() as session:
+            ids = search.find(session, words, most)
+        return self.outcomes(ids)
+
+
+def _video_of(analysis_id: int) -> ScalarSelect[int]:
+    return select(Analysis.video_id).where(Analysis.id == analysis_id).scalar_subquery()
+
+
+def _taken(session: Session, ids: Sequence[int], holder: str, length: timedelta) -> list[Claim]:
+    leases.take(session, Analysis, Analysis.id.in_(ids), holder, length, progress=0.0, stage=None)
+    query = (
+        select(Analysis)
+        .where(Analysis.id.in_(ids))
+        .options(joinedload(Analysis.video))
+        .order_by(Analysis.video_id, Analysis.priority.desc(), Analysis.id)
+    )
+    return [rows.claim_of(row) for row in session.scalars(query)]
+
+
+def _whole() -> Select[Analysis]:
+    """Analyses with all that belongs to them, in a few statements however many there are."""
+    return select(Analysis).options(
+        joinedload(Analysis.video),
+        joinedload(Analysis.answer),
+        selectinload(Analysis.candidates),
+        selectinload(Analysis.moments),
+        selectinload(Analysis.coverage),
+    )
+
+
+def _release(session: Session, video_ids: Select[int]) -> None:
+    """Ends the quarantine of the videos."""
+    videos = select(Video).where(Video.id.in_(video_ids)).order_by(Video.id)
+    for video in session.scalars(videos.with_for_update(key_share=True)).all():
+        if video.state == "quarantined":
+            video.state, video.crashes = "readable", 0
+            video.error_code = video.error_message = None
+
+
+def _cancel(session: Session, which: ColumnElement[bool]) -> None:
+    waiting = and_(which, Analysis.state == "queued")
+    coverage.cover(session, leases.end_all(session, Analysis, waiting, state="cancelled"))
+    leases.ask_to_end(session, Analysis, and_(which, Analysis.state == "running"))

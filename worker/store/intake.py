@@ -1,0 +1,163 @@
+"""The end of an intake: the video, its source, and one analysis for each request, in one transaction."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from vm.result import VideoFacts
+from worker import rows
+from worker.errors import Cancelled, Quarantined
+from worker.jobs import Intake, Origin, Submission
+from worker.store import coverage, leases, search
+from worker.store.sessions import Sessions, found_or_added
+from worker.tables import Analysis, Collection, SourceRow, Video
+from worker.tables import Submission as SubmissionRow
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A video that was fetched and opened: its identity, its facts, and when it was recorded, if known."""
+
+    sha256: str
+    size_bytes: int
+    facts: VideoFacts
+    recorded_at: datetime | None = None
+    recorded_at_origin: Origin | None = None
+
+
+class Intakes:
+    """What becomes of submissions whose videos are there."""
+
+    def __init__(self, sessions: Sessions) -> None:
+        self._sessions = sessions
+
+    def register(self, intake: Intake, checked: Checked, fingerprint: str) -> list[int] | None:
+        """The ids of the analyses that answer the submission's requests, new or known, in their order.
+
+        What failed or was cancelled is queued again; what is queued, running or answered stays as it is,
+        unless the submission insists. None, and nothing is written, where the work was taken over meanwhile.
+
+        Raises:
+            Quarantined: the video is not to be touched again.
+            Cancelled: somebody asked for the submission to end.
+        """
+        submission = intake.submission
+        with self._sessions.begin() as session:
+            held = select(SubmissionRow).where(leases.held(SubmissionRow, intake.lease))
+            row = session.scalar(held.with_for_update())
+            if row is None:
+                return None
+            if row.cancel_requested:
+                raise Cancelled(f"submission {row.id} was cancelled")
+            video = _video(session, submission, checked)
+            if video.state == "quarantined":
+                raise Quarantined(video.error_message)
+            ids = _analyses(session, video, submission, fingerprint)
+            for request, analysis_id in zip(row.requests, ids, strict=True):
+                request.analysis_id = analysis_id
+            session.flush()
+            leases.end(session, SubmissionRow, intake.lease, state="succeeded", video_id=video.id)
+            return ids
+
+    def record_unreadable(self, intake: Intake, sha256: str, size_bytes: int, error: Exception) -> None:
+        """Why a video that was fetched cannot be opened."""
+        code, message = leases.described(error)
+        with self._sessions.begin() as session:
+            video = _known(session, intake.submission, sha256, size_bytes)
+            if video.state != "quarantined":
+                video.state, video.error_code, video.error_message = "unreadable", code, message
+
+    def source_of(self, submission: Submission) -> tuple[str | None, str | None]:
+        """The file name pattern and time zone of a submission's source, if it has any."""
+        query = (
+            select(SourceRow.recorded_at_pattern, SourceRow.time_zone)
+            .join(Collection)
+            .where(Collection.name == submission.collection, SourceRow.name == submission.source)
+        )
+        with self._sessions.begin() as session:
+            found = session.execute(query).one_or_none()
+            return (found[0], found[1]) if found else (None, None)
+
+    def describe_source(
+        self, collection: str, source: str, pattern: str | None, time_zone: str | None
+    ) -> None:
+        """Adds a source, or says anew how its files' names tell when they were recorded."""
+        with self._sessions.begin() as session:
+            row = _source(session, collection, source)
+            row.recorded_at_pattern, row.time_zone = pattern, time_zone
+
+
+def _video(session: Session, submission: Submission, checked: Checked) -> Video:
+    video = _known(session, submission, checked.sha256, checked.size_bytes)
+    if video.state != "quarantined":
+        video.state, video.error_code, video.error_message = "readable", None, None
+    for name, value in rows.fact_columns(checked.facts).items():
+        setattr(video, name, value)
+    if checked.recorded_at is not None and (
+        video.recorded_at is None or checked.recorded_at_origin == "argument"
+    ):
+        video.recorded_at = checked.recorded_at
+        video.recorded_at_origin = checked.recorded_at_origin
+        coverage.retime(session, video)
+    return video
+
+
+def _known(session: Session, submission: Submission, sha256: str, size_bytes: int) -> Video:
+    """The video's row, to be written by nobody else until the transaction has ended."""
+    new = Video(sha256=sha256, uri=submission.uri, state="known", crashes=0, added_at=leases.now(session))
+    query = select(Video).filter_by(sha256=sha256).with_for_update(key_share=True)
+    video = found_or_added(session, query, new)
+    video.uri, video.size_bytes = submission.uri, size_bytes
+    if submission.collection and submission.source:
+        video.source_id = _source(session, submission.collection, submission.source).id
+    return video
+
+
+def _source(session: Session, collection: str, source: str) -> SourceRow:
+    parent = found_or_added(
+        session, select(Collection).filter_by(name=collection), Collection(name=collection)
+    )
+    session.flush()
+    return found_or_added(
+        session,
+        select(SourceRow).filter_by(collection_id=parent.id, name=source),
+        SourceRow(collection_id=parent.id, name=source),
+    )
+
+
+def _analyses(session: Session, video: Video, submission: Submission, fingerprint: str) -> list[int]:
+    """One analysis for each request, new or known. Whoever else registers the video waits for its row."""
+    run = submission.key if submission.force else ""
+    keys = [request.key(video.sha256, fingerprint, run) for request in submission.requests]
+    known = select(Analysis).where(Analysis.idempotency_key.in_(keys)).order_by(Analysis.id)
+    by_key = {row.idempotency_key: row for row in session.scalars(known.with_for_update())}
+    moment = leases.now(session)
+    for row in by_key.values():
+        _ask_again(row, submission.priority, moment)
+    for key, request in zip(keys, submission.requests, strict=True):
+        if key not in by_key:
+            by_key[key] = row = Analysis(
+                video_id=video.id,
+                idempotency_key=key,
+                fingerprint=fingerprint,
+                progress=0.0,
+                **rows.request_columns(request),
+                **rows.new_job(moment, submission.priority),
+            )
+            session.add(row)
+            search.index(session, row)
+    return [by_key[key].id for key in keys]
+
+
+def _ask_again(row: Analysis, priority: int, moment: datetime) -> None:
+    """What has ended without a result is queued again; what was to be cancelled is wanted after all."""
+    if row.state in ("failed", "cancelled"):
+        for name, value in rows.asked_anew(moment).items():
+            setattr(row, name, value)
+        row.progress, row.stage = 0.0, None
+    row.priority = max(row.priority, priority)
+    row.cancel_requested = False

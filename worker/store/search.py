@@ -1,0 +1,58 @@
+"""Full-text search over questions, queries and answers: tsvector with GIN on PostgreSQL, FTS5 on SQLite.
+
+Both keep their words in a table `search_index`. Analysts find its use in the SQL cookbook.
+"""
+
+from __future__ import annotations
+
+import re
+
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from worker.columns import plain_text
+from worker.tables import Analysis
+
+# In FTS5 a row is found fast by its rowid only, which is the analysis' id here.
+_ADD = {
+    "sqlite": text(
+        "INSERT OR REPLACE INTO search_index (rowid, analysis_id, document) VALUES (:id, :id, :words)"
+    ),
+    "postgresql": text(
+        "INSERT INTO search_index (analysis_id, document) VALUES (:id, to_tsvector('simple', :words)) "
+        "ON CONFLICT (analysis_id) DO UPDATE SET document = excluded.document"
+    ),
+}
+_FIND = {
+    "sqlite": text(
+        "SELECT analysis_id FROM search_index WHERE search_index MATCH :words "
+        "ORDER BY rank, analysis_id LIMIT :most"
+    ),
+    "postgresql": text(
+        "SELECT analysis_id FROM search_index WHERE document @@ plainto_tsquery('simple', :words) "
+        "ORDER BY ts_rank(document, plainto_tsquery('simple', :words)) DESC, analysis_id LIMIT :most"
+    ),
+}
+
+
+def index(session: Session, analysis: Analysis, answer: str | None = None) -> None:
+    """Keeps an analysis' words, in place of those it had."""
+    session.flush()
+    words = "\n".join(filter(None, (analysis.question, analysis.query, answer)))
+    session.execute(_ADD[_dialect(session)], {"id": analysis.id, "words": plain_text(words)})
+
+
+def find(session: Session, words: str, most: int) -> list[int]:
+    """Ids of the analyses in which all the words occur, the best first."""
+    # What is no character in any text would be refused, and what holds no letter is no word.
+    found = [word for word in re.findall(r"[^\s\0\ud800-\udfff]+", words) if re.search(r"\w", word)]
+    if not found:
+        return []
+    dialect = _dialect(session)
+    if dialect == "sqlite":  # quoted, words are words: FTS5 would take AND, NEAR or a star for its own
+        found = ['"' + word.replace('"', '""') + '"' for word in found]
+    return list(session.scalars(_FIND[dialect], {"words": " ".join(found), "most": most}))
+
+
+def _dialect(session: Session) -> str:
+    return session.get_bind().dialect.name

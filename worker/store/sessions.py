@@ -1,0 +1,51 @@
+"""One database, and transactions on it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TypeVar
+
+from sqlalchemy import Engine, Select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from worker.columns import Base
+from worker.database import translated_errors
+
+Row = TypeVar("Row", bound=Base)
+_BATCH = 10_000
+
+
+class Sessions:
+    """Makes transactions: everything done in one is there afterwards, or nothing of it.
+
+    Raises:
+        DatabaseUnusable: the database stopped answering.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+
+    @contextmanager
+    def begin(self) -> Iterator[Session]:
+        with translated_errors(self.engine), Session(self.engine) as session, session.begin():
+            yield session
+
+
+def in_batches(ids: Sequence[int]) -> Iterator[Sequence[int]]:
+    """As many at a time as one statement may name; no database takes them without limit."""
+    for start in range(0, len(ids), _BATCH):
+        yield ids[start : start + _BATCH]
+
+
+def found_or_added(session: Session, query: Select[Row], row: Row) -> Row:
+    """What the query finds, else the new row. Another process may add the same one in between."""
+    if (known := session.scalar(query)) is not None:
+        return known
+    try:
+        with session.begin_nested():
+            session.add(row)
+    except IntegrityError:
+        return session.scalars(query).one()
+    return row
