@@ -49,7 +49,7 @@ class Stage:
             duration=self.duration,
             reader=SimpleNamespace(info=info, warnings=self.warnings),
             stopwatch=Stopwatch(),
-            view=lambda settings: None,
+            view=lambda settings, span=None: SimpleNamespace(indices=(0, 1)),
             fetch=lambda views: None,
         )
         cast: Any = SimpleNamespace(has=self.roles.__contains__, settings=self.settings.__getitem__)
