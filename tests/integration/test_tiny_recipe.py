@@ -22,7 +22,7 @@ STEPS = (
     "proposals",
     "role verifier --share 0.001",
     "joint --share 0.001",
-    "separate grounder --share 0.001",
+    "separate grounder --share 0.01",
 )
 
 
