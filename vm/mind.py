@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
 
 import torch
 from transformers import PreTrainedTokenizerFast
@@ -15,6 +14,7 @@ from transformers import PreTrainedTokenizerFast
 from vm.bundled import choose_checkpoint
 from vm.cast import Cast
 from vm.chain import Progress, Request, run_chain
+from vm.closing import Closing
 from vm.config import ChainSettings
 from vm.errors import CheckpointError, OutOfMemory
 from vm.footage import Footage, view_of
@@ -122,7 +122,7 @@ class VideoMind:
             return watched.ask(question, mode, options, subtitles, window, min_answer_seconds, progress)
 
 
-class Watched:
+class Watched(Closing):
     """An open video. Later questions reuse what earlier ones decoded, encoded and read; no result changes."""
 
     def __init__(self, mind: VideoMind, reader: OpenVideo, chain: ChainSettings) -> None:
@@ -198,14 +198,6 @@ class Watched:
     def close(self) -> None:
         self.reader.close()
         self._footage.forget()
-
-    def __enter__(self) -> Watched:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def _silent(stage: str, fraction: float) -> None:

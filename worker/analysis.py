@@ -39,7 +39,6 @@ class Analyst:
 
     Args:
         report: told of progress, beside the row.
-        lookahead: reads the next video while the model is busy with this one.
     """
 
     def __init__(
@@ -48,10 +47,9 @@ class Analyst:
         store: Store,
         settings: Settings,
         report: Report,
-        lookahead: Lookahead | None = None,
     ) -> None:
         self._mind, self._store, self._settings, self._report = mind, store, settings, report
-        self._lookahead = lookahead or Lookahead(mind, store, settings)
+        self._lookahead = Lookahead(mind, store, settings)  # reads the next video meanwhile
 
     def work(self, analysis_ids: Sequence[int] | None = None) -> bool:
         """Answers the questions on the video that is next, or those of the given analyses that are free.
@@ -68,7 +66,7 @@ class Analyst:
             with interrupts_held_back():  # what is claimed must be known, to be handed back
                 claims = self._claim(analysis_ids)
             for _, together in groupby(claims, key=attrgetter("video_id")):
-                self._watch(list(together))
+                self._watch(list(together), looks_ahead=analysis_ids is None)
         except BaseException:
             self._store.analyses.give_back(claims)
             raise
@@ -81,8 +79,13 @@ class Analyst:
             return analyses.claim_these(analysis_ids, who, fingerprint, lease)
         return analyses.claim(who, fingerprint, lease, self._settings.max_attempts)
 
-    def _watch(self, claims: Sequence[Claim]) -> None:
-        """All questions on one video, whose frames, features and prefixes they share."""
+    def _watch(self, claims: Sequence[Claim], looks_ahead: bool) -> None:
+        """All questions on one video, whose frames, features and prefixes they share.
+
+        Args:
+            looks_ahead: open the video that comes next meanwhile, which whoever asks for chosen analyses has
+                no use for.
+        """
         first = claims[0]
         with self._heartbeat(claims) as heartbeat, ExitStack() as stack:
             try:
@@ -95,7 +98,8 @@ class Analyst:
                     self._fail(claim, error)
                 self._count_crash(first, error)
                 return
-            self._lookahead.begin()
+            if looks_ahead:
+                self._lookahead.begin()
             for claim in claims:
                 with about(analysis_id=claim.analysis_id):
                     self._answer(claim, watched, heartbeat)

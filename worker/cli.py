@@ -22,14 +22,23 @@ from vm.bundled import choose_checkpoint
 from vm.cli import app, asked_questions, check_contact_sheet, parse_window
 from vm.errors import QuestionError
 from vm.questions import Question
-from vm.result import Mode
 from vm.terminal import PROGRAM, print_json, remark, run_app
 from worker import grants, queue_cli, reader, schema, show
 from worker.batch import Batch, MakeRequest, annotated_batches, usable_requests
 from worker.database import sqlite_file
 from worker.inquiry import Output, ask_all, told
 from worker.jobs import AskSettings, Request
-from worker.options import AsJson, Database, settings
+from worker.options import (
+    WINDOW,
+    AsJson,
+    AskMode,
+    Database,
+    Options,
+    QuestionFile,
+    Questions,
+    Window,
+    settings,
+)
 
 __all__ = ["main", "queue_cli"]
 
@@ -44,24 +53,15 @@ def run(
     videos: Annotated[
         list[Path] | None, typer.Argument(metavar="VIDEO...", help="Local video files.")
     ] = None,
-    question: Annotated[
-        list[str] | None, typer.Option("--question", "-q", metavar="TEXT", help="Repeat it to ask several.")
-    ] = None,
-    question_file: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="One question per line, as text or as JSON; - is standard input."),
-    ] = None,
+    question: Questions = None,
+    question_file: QuestionFile = None,
     annotations: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Videos, questions and what is true, shown beside what is found."),
     ] = None,
-    option: Annotated[
-        list[str] | None, typer.Option(metavar="TEXT", help="A possible answer; repeat it, at least twice.")
-    ] = None,
-    mode: Annotated[Mode, typer.Option(help="Other than auto: a fixed chain, without the planner.")] = "auto",
-    window: Annotated[
-        str, typer.Option(metavar="S", help="Seconds of a long video grounded in one pass, or none.")
-    ] = f"{AskSettings().window:g}",
+    option: Options = None,
+    mode: AskMode = "auto",
+    window: Window = WINDOW,
     min_answer_seconds: Annotated[
         float | None,
         typer.Option(metavar="S", min=0, help="The least the answerer is shown; else the checkpoint's."),

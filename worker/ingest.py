@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import math
+import time
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
     from vm.video import IsolatedReader
 
 log = logging.getLogger(__name__)
+
+_BETWEEN_LOOKS = 1.0  # seconds between two looks whether somebody wants a fetch to end
 
 
 class Registrar:
@@ -96,8 +100,14 @@ class Registrar:
     def _check(self, intake: Intake, moved: Callable[[], None]) -> Checked:
         submission = intake.submission
 
+        looked = -math.inf
+
         def progress(*_: object) -> None:
+            nonlocal looked
             moved()
+            if time.monotonic() - looked < _BETWEEN_LOOKS:  # told of every piece, of which there are many
+                return
+            looked = time.monotonic()
             if self._store.submissions.is_cancelled(intake.lease):
                 raise Cancelled("cancelled while it was fetched")
 

@@ -17,7 +17,7 @@ from worker import runner, show
 from worker.batch import Batch
 from worker.errors import INTERNAL_ERROR, exit_status
 from worker.jobs import Outcome
-from worker.media import local_path
+from worker.sources.local import local_path
 
 
 @dataclass(frozen=True)

@@ -26,9 +26,8 @@ VIDEO_STATES: tuple[VideoState, ...] = get_args(VideoState)
 ORIGINS: tuple[Origin, ...] = get_args(Origin)
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 
-PRIORITIES = range(10)
-"""The higher goes first. Live work is at `NORMAL`, so that there is room on both sides."""
 NORMAL = 5
+"""The priority of live work. Priorities go from 0 to 9, the higher first: there is room on both sides."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +98,7 @@ class Submission:
         uri: where the video is: a `file:`, `http(s):` or `s3:` URI.
         collection, source: what the video belongs to, by name. A source belongs to a collection.
         recorded_at: when the recording began, with its zone.
-        priority: one of PRIORITIES.
+        priority: 0 to 9, the higher first.
         callback_url: is told when the last of the questions has ended.
         force: ask again what has been answered before.
     """

@@ -1,4 +1,4 @@
-"""What Prometheus is told: depth and age of the queues, seconds per stage, frames, failures, memory.
+"""What Prometheus is told: depth and age of the queues, seconds per stage, frames, failures.
 
 Worker processes count for themselves (prometheus_client's files, one per process); the one that serves
 the port adds them up, and asks the database about the queues whenever it is looked at.
@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Histogram, start_http_server
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
@@ -29,7 +29,6 @@ STAGE_SECONDS = Histogram("videomind_stage_seconds", "Time spent per stage.", ["
 FRAMES = Counter("videomind_frames", "Frames the grounder looked at.")
 ANALYSES = Counter("videomind_analyses", "Analyses that gave a result.")
 FAILURES = Counter("videomind_failures", "Failed attempts, by error code.", ["code"])
-MODEL_BYTES = Gauge("videomind_model_bytes", "Memory the model's device holds.", multiprocess_mode="livesum")
 
 
 def count_result(result: Result) -> None:

@@ -5,17 +5,35 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from vm.result import Mode
 from worker import schema
+from worker.jobs import AskSettings
 from worker.settings import Settings, current, using
 from worker.store import Store
 
 Database = Annotated[
     str | None, typer.Option("--database", metavar="URL", help="Instead of VIDEOMIND_DATABASE_URL.")
 ]
+Questions = Annotated[
+    list[str] | None, typer.Option("--question", "-q", metavar="TEXT", help="Repeat it to ask several.")
+]
+QuestionFile = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="One question per line, as text or as JSON; - is standard input."),
+]
+Options = Annotated[
+    list[str] | None, typer.Option(metavar="TEXT", help="A possible answer; repeat it, at least twice.")
+]
+AskMode = Annotated[Mode, typer.Option(help="Other than auto: a fixed chain, without the planner.")]
+Window = Annotated[
+    str, typer.Option(metavar="S", help="Seconds of a long video grounded in one pass, or none.")
+]
+WINDOW = f"{AskSettings().window:g}"
 AsJson = Annotated[bool, typer.Option("--json", help="JSON instead of text, one object per line.")]
 
 

@@ -21,13 +21,23 @@ from rich.console import Console
 from rich.live import Live
 
 from vm.cli import app, asked_questions, parse_window
-from vm.result import Mode
 from vm.terminal import print_json, remark
 from worker import contract, health, logs, metrics, schema, service, show, supervisor
 from worker.batch import usable_requests
 from worker.celery_app import ANALYSE, INGEST
 from worker.jobs import NORMAL, STATES, AskSettings, Request, State, Submission
-from worker.options import AsJson, Database, opened_store, settings
+from worker.options import (
+    WINDOW,
+    AsJson,
+    AskMode,
+    Database,
+    Options,
+    QuestionFile,
+    Questions,
+    Window,
+    opened_store,
+    settings,
+)
 from worker.settings import Settings
 from worker.store import Store
 
@@ -39,19 +49,11 @@ def submit(
     uris: Annotated[
         list[str], typer.Argument(metavar="VIDEO...", help="Paths, or file:, http(s):, s3: URIs.")
     ],
-    question: Annotated[
-        list[str] | None, typer.Option("--question", "-q", metavar="TEXT", help="Repeat it to ask several.")
-    ] = None,
-    question_file: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="One question per line, as text or as JSON.")
-    ] = None,
-    option: Annotated[
-        list[str] | None, typer.Option(metavar="TEXT", help="A possible answer; repeat it, at least twice.")
-    ] = None,
-    mode: Annotated[Mode, typer.Option(help="Other than auto: a fixed chain, without the planner.")] = "auto",
-    window: Annotated[
-        str, typer.Option(metavar="S", help="Seconds of a long video grounded in one pass, or none.")
-    ] = f"{AskSettings().window:g}",
+    question: Questions = None,
+    question_file: QuestionFile = None,
+    option: Options = None,
+    mode: AskMode = "auto",
+    window: Window = WINDOW,
     collection: Annotated[str | None, typer.Option(metavar="NAME", help="A site, a course.")] = None,
     source: Annotated[str | None, typer.Option(metavar="NAME", help="A camera, a hall.")] = None,
     recorded_at: Annotated[

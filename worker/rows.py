@@ -11,7 +11,7 @@ from vm.moments import Candidate, Moment, Span
 from vm.result import Answer, Mode, Plan, Result, Step, VideoFacts, Window
 from vm.subtitles import Cue
 from worker.jobs import NORMAL, AskSettings, Claim, Lease, Outcome, Request, Submission, Verdict
-from worker.media import local_path
+from worker.sources.local import local_path
 from worker.tables import (
     Analysis,
     AnswerRow,

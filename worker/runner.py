@@ -45,19 +45,19 @@ def answer(video: Path, requests: Sequence[Request], report: Report) -> list[Out
     """
     report("reading", 0.0)
     once = replace(current(), max_attempts=0)  # who waits for it decides whether to try again
-    key = uuid.uuid4().hex
+    key, mind = uuid.uuid4().hex, engine.loaded()
     with Store(current().database_url) as store:
         let_go_of_the_dead(store)
-        submission = Submission(key, str(video.absolute()), tuple(requests))
+        submission = Submission(key, video.absolute().as_uri(), tuple(requests))
         accepted = store.submissions.add(submission)
-        ids = Registrar(store, once, engine.fingerprint()).work(accepted.submission_id)
+        ids = Registrar(store, once, mind.fingerprint).work(accepted.submission_id)
         if not ids:
             raise _refusal(store, accepted.submission_id)
 
         def told(_: Claim, stage: str, fraction: float) -> None:
             report(stage, fraction)
 
-        Analyst(engine.loaded(), store, once, told).work(list(dict.fromkeys(ids)))
+        Analyst(mind, store, once, told).work(list(dict.fromkeys(ids)))
         return store.analyses.outcomes(ids)
 
 
@@ -69,8 +69,9 @@ def drain(stop: threading.Event, forever: bool) -> None:
         forever: wait for more when nothing is left.
     """
     with Store(current().database_url) as store:
-        registrar = Registrar(store, current(), engine.fingerprint())
-        analyst = Analyst(engine.loaded(), store, current(), lambda *_: None)
+        mind = engine.loaded()
+        registrar = Registrar(store, current(), mind.fingerprint)
+        analyst = Analyst(mind, store, current(), lambda *_: None)
         swept = -math.inf
         while not stop.is_set():
             if time.monotonic() - swept > current().sweep_seconds:

@@ -15,8 +15,8 @@ from vm.evaluation.samples import Sample, route_of
 from vm.render import SHOWN_MOMENTS, describe, plain, print_result
 from vm.result import Result
 from worker.jobs import Outcome
-from worker.media import local_path
 from worker.reader import Rows
+from worker.sources.local import local_path
 from worker.store.queues import Arrival, Depth, Standing
 
 

@@ -13,11 +13,11 @@ import av
 import numpy as np
 import pytest
 
+from tests.worker.made import Source, source_of
 from vm.moments import Candidate, Moment, Span
 from vm.result import Answer, Plan, Result, Step, VideoFacts
 from vm.video import VideoReader, open_video
 from worker.jobs import Claim, Request, Submission
-from worker.media import Source, identify
 from worker.settings import Settings, using
 from worker.store import Checked, Store
 
@@ -106,7 +106,7 @@ def encode() -> Callable[..., Path]:
 
 @pytest.fixture(scope="session")
 def source(video: Path) -> Source:
-    return identify(video)
+    return source_of(video)
 
 
 @pytest.fixture

@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
+from tests.worker.made import source_of
 from vm.errors import DecoderCrashed, DecodeTimeout, OutOfMemory, QuestionError
 from worker.analysis import Analyst
 from worker.errors import DatabaseUnusable
 from worker.jobs import NORMAL, Request
-from worker.media import identify
 from worker.settings import Settings
 from worker.store import Store
 
@@ -45,7 +45,7 @@ def test_questions_on_one_video_share_one_opening(analyst: Analyst, store: Store
 @pytest.fixture
 def other(registered, tmp_path: Path, encode) -> Callable[..., list[int]]:
     """Registers questions on another video."""
-    source = identify(encode(tmp_path / "other.mp4", seed=1))
+    source = source_of(encode(tmp_path / "other.mp4", seed=1))
 
     def register(*questions: str | Request, **how: object) -> list[int]:
         return registered(*questions, sha256=source.sha256, uri=source.uri, **how)

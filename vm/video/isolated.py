@@ -6,11 +6,11 @@ import os
 import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from types import TracebackType
 from typing import Any
 
 import torch
 
+from vm.closing import Closing
 from vm.errors import DecoderCrashed, DecodeTimeout, UnsupportedMedia, VideoError
 from vm.moments import Span
 from vm.video.channel import OUT_OF_MEMORY, Channel
@@ -28,7 +28,7 @@ _HEADER_BYTES, _TIME_BYTES = 1 << 20, 32
 _MB = 1 << 20
 
 
-class IsolatedReader:
+class IsolatedReader(Closing):
     """An open video file, as `VideoReader`: the same frames, times, warnings and errors.
 
     It is read in a process with bounded memory and time; when that dies, reading again starts another.
@@ -127,17 +127,6 @@ class IsolatedReader:
     def close(self) -> None:
         """Ends the process. Reading again starts another."""
         self._end()
-
-    def __enter__(self) -> IsolatedReader:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _open(self) -> Opening:
         """Starts a process and has it open the file."""

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from itertools import chain
-from types import TracebackType
 from typing import Protocol
 
 import torch
 from av.video.reformatter import VideoReformatter
 from torch import Tensor
 
+from vm.closing import Closing
 from vm.errors import NoFrames
 from vm.moments import Span
 from vm.result import VideoFacts
@@ -69,7 +69,7 @@ class _Picture:
     exact: bool
 
 
-class VideoReader:
+class VideoReader(Closing):
     """An open video file. For one thread at a time; a context manager.
 
     Attributes:
@@ -134,17 +134,6 @@ class VideoReader:
         for source in chain(*self._idle.values()):
             source.close()
         self._idle = {False: [], True: []}
-
-    def __enter__(self) -> VideoReader:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _pictures(self, targets: list[int], size: tuple[int, int]) -> dict[int, _Picture]:
         """Every target with its picture; what does not decode has the one before it."""

@@ -8,7 +8,6 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import TypeAlias
 
 import av
@@ -21,6 +20,7 @@ from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from vm.closing import Closing
 from vm.errors import (
     DecodeTimeout,
     ForbiddenMedia,
@@ -53,7 +53,7 @@ _OPEN_SECONDS = 10.0
 _DAMAGED_READS = 1000
 
 
-class Source:
+class Source(Closing):
     """One open container, its video stream and decoder. Not for two threads at a time.
 
     Args:
@@ -138,17 +138,6 @@ class Source:
 
     def close(self) -> None:
         self.container.close()
-
-    def __enter__(self) -> Source:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from errno import EACCES, ELOOP, ENAMETOOLONG, ENOENT, ENOTDIR, EPERM
 from pathlib import Path
 from typing import BinaryIO
-from urllib.parse import unquote_to_bytes
+from urllib.parse import unquote_to_bytes, urlsplit
 
 from vm.errors import InvalidSource
 from worker.errors import SourceForbidden, SourceUnavailable
@@ -43,6 +43,13 @@ def path_of(uri: str) -> str:
         return os.fsdecode(unquote_to_bytes(rest))
     except UnicodeError as error:
         raise InvalidSource("the file: URI is not valid text: quote the file's name") from error
+
+
+def local_path(uri: str) -> Path:
+    """The path a `file:` URI names, whatever bytes its name is made of; a plain path is one already."""
+    if uri.startswith("/"):
+        return Path(uri)
+    return Path(os.fsdecode(unquote_to_bytes(urlsplit(uri).path)))
 
 
 def locate(path: str, rules: SourceRules) -> Path:

@@ -176,3 +176,14 @@ def test_a_uri_of_anything_else_is_refused(uri: str):
 def test_a_name_is_shown_as_text_whatever_it_is():
     assert local.named("/Straße 1.mp4") == "/Straße 1.mp4"
     assert local.named(os.fsdecode(b"/\xff\n\0.mp4")) == "/\\udcff\\n\\x00.mp4"
+
+
+@pytest.mark.parametrize(
+    "name", ["a b.mp4", "50%.mp4", "a?b#c.mp4", "Straße.mp4", os.fsdecode(b"\xff\xfe.mp4")]
+)
+def test_an_uri_leads_back_to_the_file_whatever_its_name(tmp_path: Path, name: str):
+    path = tmp_path / name
+    uri = path.as_uri()
+    assert uri.isascii()
+    assert local.local_path(uri) == path
+    assert local.local_path(str(path)) == path

@@ -13,10 +13,10 @@ import pytest
 from sqlalchemy import text
 
 from tests.servers import DATABASES, PostgreSQL
+from tests.worker.made import Source
 from vm.moments import Span
 from vm.result import Result, Window
 from worker.jobs import Claim
-from worker.media import Source
 from worker.store import Store
 
 MINUTES = timedelta(minutes=5)

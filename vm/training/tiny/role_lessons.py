@@ -30,16 +30,15 @@ def planner_lesson(pupil: Pupil, footprint: Footprint, rng: random.Random) -> Le
     return pupil.lesson(footprint.dense[[0, -1]], footprint, examples)
 
 
-def grounder_lesson(
-    pupil: Pupil, footprint: Footprint, asked: Sequence[SceneQuestion], shown: Span | None = None
-) -> Lesson:
-    """Where each question's query is to be found: in the whole clip, or in what is shown of it (seconds)."""
+def grounder_lesson(pupil: Pupil, footprint: Footprint, asked: Sequence[SceneQuestion]) -> Lesson:
+    """Where in the whole clip each question's query is to be found."""
     whole = Span(0, footprint.clip.duration)
-    examples = [grounder_example(pupil, question, shown or whole) for question in asked]
-    return pupil.lesson(footprint.cut(shown) if shown else footprint.ground, footprint, examples)
+    examples = [grounder_example(pupil, question, whole) for question in asked]
+    return pupil.lesson(footprint.ground, footprint, examples)
 
 
 def grounder_example(pupil: Pupil, asked: SceneQuestion, shown: Span) -> Example:
+    """Where a question's query is to be found in what is shown of a clip (seconds)."""
     spans = [
         ((span.start - shown.start) / shown.length, (span.end - shown.start) / shown.length)
         for span in asked.spans
