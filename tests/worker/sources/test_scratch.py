@@ -31,7 +31,8 @@ def _names(scratch: Scratch) -> set[str]:
 
 
 def _used(scratch: Scratch) -> int:
-    return sum(path.stat().st_size for path in scratch.folder.rglob("*") if path.is_file())
+    with scratch._locked():  # else a file that is moved meanwhile is counted twice
+        return sum(path.stat().st_size for path in scratch.folder.rglob("*") if path.is_file())
 
 
 @pytest.fixture
