@@ -211,6 +211,8 @@ def worker(
     SIGTERM or Ctrl-C lets what is being answered end. One analyse process per GPU: start more workers with
     CUDA_VISIBLE_DEVICES set for more.
     """
+    if unknown := [queue for queue in only or () if queue not in (INGEST, ANALYSE)]:
+        raise typer.BadParameter(f"no such queue: {unknown[0]}", param_hint="--only")
     with settings(database_url=database) as chosen:
         logs.set_up(chosen.log)
         if embedded or drain or not chosen.broker_url:

@@ -80,14 +80,9 @@ def drain(stop: threading.Event, forever: bool) -> None:
             worked = registrar.work() is not None
             if analyst.work() or worked:
                 continue
-            if not (forever or _left(store)):
+            if not forever and store.queues.is_empty(mind.fingerprint):
                 return
             stop.wait(_PAUSE)
-
-
-def _left(store: Store) -> bool:
-    """Whether anything waits, for its time to come or for another process to end it."""
-    return any(depth.waiting or depth.running for depth in store.queues.depths().values())
 
 
 def _refusal(store: Store, submission_id: int) -> VideoError:

@@ -89,6 +89,7 @@ def test_what_was_cancelled_is_not_answered_and_can_be_tried_again(
     assert videomind("retry", 1)[:2] == (0, "1 queued again\n")
     videomind("worker", "--drain")
     assert mind.asked == ["a"]
+    assert videomind("worker", "--only", "nosuch")[0] == 2
     assert videomind("cancel")[0] == videomind("retry")[0] == 2
 
 

@@ -67,6 +67,12 @@ def test_an_embedded_queue_is_worked_through_the_urgent_first(
     assert {arrival.state for arrival in store.queues.arrivals()} == {"succeeded", "failed"}
 
 
+def test_what_is_asked_of_another_checkpoint_keeps_nobody_waiting(store, mind, registered):
+    registered("a", fingerprint="another")
+    runner.drain(threading.Event(), forever=False)
+    assert mind.asked == []
+
+
 def test_draining_stops_between_two_videos_when_told_to(store, mind, video: Path, found):
     stop = threading.Event()
 

@@ -51,6 +51,12 @@ def test_what_a_lost_worker_held_too_often_is_given_up(
     assert (outcome.state, outcome.error_code) == ("failed", "lost_worker")
 
 
+def test_without_a_broker_nobody_is_asked_for_one(store: Store, settings: Settings, registered, caplog):
+    registered("a")
+    sweep(store, settings)
+    assert caplog.messages == []
+
+
 def test_a_broker_that_is_gone_does_not_stop_it(
     store: Store, settings: Settings, registered, woken: Counter, monkeypatch: pytest.MonkeyPatch, caplog
 ):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import func, select
+from sqlalchemy import exists, func, or_, select
 
 from worker.jobs import State
 from worker.store import leases
@@ -80,6 +80,14 @@ class Queues:
                 leases.claimable(Analysis, moment, most_attempts)
             )
             return session.scalar(submissions) or 0, session.scalar(videos) or 0
+
+    def is_empty(self, fingerprint: str) -> bool:
+        """Whether nothing waits or runs: no submission, and no analysis asked of this checkpoint."""
+        open_ones = ("queued", "running")
+        asked = exists().where(Analysis.state.in_(open_ones), Analysis.fingerprint == fingerprint)
+        with self._sessions.begin() as session:
+            submitted = exists().where(Submission.state.in_(open_ones))
+            return not session.scalar(select(or_(submitted, asked)))
 
     def standings(
         self, states: Sequence[State] = (), submission_ids: Sequence[int] = (), most: int = 100
