@@ -21,7 +21,7 @@ from vm.training.save import copy_companions
 from vm.training.student import Layout, LossSums, Reading, Student, TokenIds, lay_out, predicting
 from vm.training.tiny.bank import Bank, endless
 from vm.training.tiny.base_lessons import About, BaseLesson, draw_sort
-from vm.training.tiny.doings import DOINGS, asked_doings, frame_doings, token_doings
+from vm.training.tiny.doings import DOINGS, asked_doings, doing_weights, frame_doings, token_doings
 from vm.training.tiny.looking import looked_for, missed, watch
 from vm.training.tiny.loop import Optimizer, Schedule, process_count, rank, train
 from vm.training.tiny.pupil import Pupil
@@ -109,9 +109,12 @@ class Learner(nn.Module):
         asked = list(self._asked_at(taught, layout))
         for place, about, found in asked:
             labels, known = asked_doings(about.event, about.text)
-            parts.append(_missed(self._of_token(inner[place])[known], labels[known]))
+            parts.append(_missed(self._of_token(inner[place]), labels, known))
             if found:
-                parts.append(_missed(self._of_frame(reading.states[place])[known], labels[known]))
+                parts.append(_missed(self._of_frame(reading.states[place]), labels, known))
+            elif about.where is not None and not taught.lesson.marked:
+                # What is to be answered has to be there, whether or not the words knew it.
+                parts.append(_missed(self._of_frame(reading.states[place]), labels))
         return torch.stack(parts).sum() / max(1, len(asked))
 
     def _of_frame(self, states: Tensor) -> Tensor:
@@ -133,8 +136,10 @@ class Learner(nn.Module):
         return reading, states.view(-1, HIDDEN)
 
 
-def _missed(guessed: Tensor, labels: Tensor) -> Tensor:
-    return binary_cross_entropy_with_logits(guessed, labels, reduction="none").sum(-1).mean()
+def _missed(guessed: Tensor, labels: Tensor, known: Tensor | None = None) -> Tensor:
+    """How ill the labels are guessed, as far as they are known."""
+    weights = doing_weights() if known is None else doing_weights() * known
+    return binary_cross_entropy_with_logits(guessed, labels, weights, reduction="none").sum(-1).mean()
 
 
 def train_base(

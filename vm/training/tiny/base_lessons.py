@@ -137,11 +137,11 @@ def _plan_lesson(pupil: Pupil, footprint: Footprint, rng: random.Random) -> Base
 
 Sort = Callable[[Pupil, Footprint, random.Random], BaseLesson]
 SORTS: dict[Sort, float] = {
-    _ground_lesson: 0.45,
-    _segment_lesson: 0.16,
+    _ground_lesson: 0.36,
+    _segment_lesson: 0.28,
     _whole_lesson: 0.08,
-    _verify_lesson: 0.23,
-    _plan_lesson: 0.08,
+    _verify_lesson: 0.21,
+    _plan_lesson: 0.07,
 }
 
 

@@ -1,7 +1,7 @@
 """What goes on: labels for the base's states, straight from a scene's script.
 
 They name pairs (kind and action, colour and action, kind and colour), of which a combination never
-seen is made up as well as any other.
+seen is made up as well as any other; and, of coming and going, from or to which side.
 """
 
 from __future__ import annotations
@@ -22,7 +22,10 @@ _COLOURS = list(COLOURS)
 _WORD = re.compile(r"\w+")
 _COLOUR_ACTIONS = len(KINDS) * len(ACTIONS)
 _KIND_COLOURS = _COLOUR_ACTIONS + len(COLOURS) * len(ACTIONS)
-DOINGS = _KIND_COLOURS + len(KINDS) * len(COLOURS)
+_SIDES = _KIND_COLOURS + len(KINDS) * len(COLOURS)  # coming from, going to the left, the right
+_WAYS = [("enter", "left"), ("enter", "right"), ("leave", "left"), ("leave", "right")]
+DOINGS = _SIDES + (len(KINDS) + len(COLOURS)) * len(_WAYS)
+_SIDE_WEIGHT = 6.0  # seldom seen, and learnt late without it
 
 
 def frame_doings(clip: Clip, span: Span, count: int) -> Tensor:
@@ -52,13 +55,23 @@ def token_doings(clip: Clip, span: Span, grid: tuple[int, int, int]) -> Tensor:
 def asked_doings(event: Event, text: str) -> tuple[Tensor, Tensor]:
     """What words ask about: (DOINGS,) of 0 and 1, and which of them the words decide, (DOINGS,) bool.
 
-    Without a colour in it, a question decides the kind and the action alone.
+    Without a colour in it, a question decides the kind and the action alone; without a side, no side.
     """
     labels, known = torch.zeros(DOINGS), torch.ones(DOINGS, dtype=torch.bool)
     labels[[*_names(event.actor, event)]] = 1
-    if event.actor.colour not in _WORD.findall(text):
+    words = _WORD.findall(text)
+    if event.actor.colour not in words:
         known[_COLOUR_ACTIONS:] = False
+    elif event.side not in words:
+        known[_SIDES:] = False
     return labels, known
+
+
+def doing_weights() -> Tensor:
+    """(DOINGS,) how much each label counts."""
+    weights = torch.ones(DOINGS)
+    weights[_SIDES:] = _SIDE_WEIGHT
+    return weights
 
 
 def _times(span: Span, count: int) -> list[float]:
@@ -80,6 +93,10 @@ def _names(actor: Actor, event: Event) -> Iterator[int]:
     yield KINDS.index(actor.kind) * len(ACTIONS) + action
     yield _COLOUR_ACTIONS + _COLOURS.index(actor.colour) * len(ACTIONS) + action
     yield _pair(actor)
+    if event.side:
+        way = _WAYS.index((event.action, event.side))
+        yield _SIDES + KINDS.index(actor.kind) * len(_WAYS) + way
+        yield _SIDES + (len(KINDS) + _COLOURS.index(actor.colour)) * len(_WAYS) + way
 
 
 def _pair(actor: Actor) -> int:

@@ -92,7 +92,7 @@ def _share(
 
 
 @app.command()
-def base(folder: Folder = _FOLDER, steps: Steps = 4200) -> None:
+def base(folder: Folder = _FOLDER, steps: Steps = 6400) -> None:
     """Train the base's language model."""
     _after(folder, "tokenizer", "vision", "bank")
     _begin()

@@ -4,7 +4,13 @@ import torch
 from vm.moments import Span
 from vm.scenes.clip import clips
 from vm.scenes.script import Actor, Event, Script
-from vm.training.tiny.doings import DOINGS, frame_doings, token_doings
+from vm.training.tiny.doings import (
+    DOINGS,
+    asked_doings,
+    doing_weights,
+    frame_doings,
+    token_doings,
+)
 from vm.training.tiny.sights import SIGHTS, cell_labels, covered_cells, sight_weights
 
 
@@ -34,6 +40,21 @@ def test_a_patch_tells_what_goes_on_in_its_middle(clip: _Clip) -> None:
     assert labels.any(1).nonzero()[:, 0].tolist() == [2, 3, 6, 7]
     assert labels.sum(1)[2] == 3  # kind and action, colour and action, kind and colour
     assert not torch.equal(labels[2], labels[6])
+
+
+def test_coming_and_going_have_a_side_and_words_know_it_only_if_they_say_it() -> None:
+    car = _actor("car", "red", 0.25)
+    left, right = (Event("leave", car, Span(2, 4), side) for side in ("left", "right"))
+    labels = [frame_doings(_Clip(event), Span(2, 4), 1)[0] for event in (left, right)]  # type: ignore[arg-type]
+    assert [int(label.sum()) for label in labels] == [5, 5]
+    sides = labels[0] != labels[1]
+    assert (doing_weights()[sides] > 1).all()
+
+    asked, known = asked_doings(left, "When does the red car leave?")
+    assert not known[sides].any()
+    asked, known = asked_doings(left, "When does the red car leave to the left?")
+    assert known.all()
+    assert torch.equal(asked, labels[0])
 
 
 def test_a_stretch_is_told_in_its_own_patches(clip: _Clip) -> None:
