@@ -28,10 +28,10 @@ CLIPS = 40
 """How many clips of the test split are asked about; the first ones."""
 
 LEAST_ROUTE = 0.97
-LEAST_R1_AT_05 = 0.85
-LEAST_MEAN_IOU = 0.73
-LEAST_ACCURACY = 0.78
-LEAST_GROUNDED_ACCURACY = 0.6
+LEAST_R1_AT_05 = 0.86
+LEAST_MEAN_IOU = 0.77
+LEAST_ACCURACY = 0.89
+LEAST_GROUNDED_ACCURACY = 0.79
 """Bounds a little below what was measured, as shares: what falls under one of them has become worse."""
 
 LEAST = {
