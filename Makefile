@@ -9,7 +9,9 @@ PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3,$(
 	$(name) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $(name))))
 BIN := .venv/bin
 
-DEMO_URL := sqlite:///demo/videomind.db
+# In a folder of its own no file .env says otherwise.
+DEMO := cd demo && ../$(BIN)/videomind
+DEMO_URL := sqlite:///videomind.db
 # What is made here is made with the checkpoint in this repository, whatever the environment names.
 unexport VIDEOMIND_CHECKPOINT VIDEOMIND_BASE
 
@@ -22,21 +24,24 @@ demo: .venv/installed-demo
 	@echo
 	@echo "Clips of the synthetic world, each with a question and what is true:"
 	@echo
-	$(BIN)/videomind sample-clips demo/clips
+	$(DEMO) sample-clips clips
 	@echo
-	@echo "The questions, put to the small model that comes with this program. What is true stands beside what"
-	@echo "it found, right or wrong:"
+	@echo "The questions, queued, and answered by a worker with the small model that comes with this program:"
 	@echo
-	$(BIN)/videomind run --annotations demo/clips/truth.jsonl --database $(DEMO_URL) \
-		--contact-sheet demo/moments.png
+	$(DEMO) submit --annotations clips/truth.jsonl --database $(DEMO_URL)
+	$(DEMO) worker --embedded --drain --database $(DEMO_URL)
+	@echo
+	@echo "What it stored, read again without asking it. What is true stands beside what it found, right or wrong:"
+	@echo
+	$(DEMO) run --annotations clips/truth.jsonl --database $(DEMO_URL) \
+		--contact-sheet moments.png
 	@echo "The moments to look at: demo/moments-1.png, -2, -3. And the rows all this became:"
 	@echo
-	$(BIN)/videomind sql --database $(DEMO_URL) "SELECT id, uri, duration, width, height, codec, state FROM videos"
+	$(DEMO) moments --database $(DEMO_URL)
 	@echo
-	$(BIN)/videomind sql --database $(DEMO_URL) "SELECT analyses.id, question, analyses.state, query, text AS answer \
-		FROM analyses LEFT JOIN answers ON answers.analysis_id = analyses.id"
+	$(DEMO) sql --database $(DEMO_URL) "SELECT id, uri, duration, width, height, codec, state FROM videos"
 	@echo
-	$(BIN)/videomind sql --database $(DEMO_URL) "SELECT analysis_id, rank, start_seconds, end_seconds, \
+	$(DEMO) sql --database $(DEMO_URL) "SELECT analysis_id, rank, start_seconds, end_seconds, \
 		confidence, p_yes, p_no, verifier_score FROM moments ORDER BY analysis_id, rank"
 
 test: .venv/installed-test servers

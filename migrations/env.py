@@ -3,8 +3,8 @@
 import sqlalchemy as sa
 from alembic import context
 
+from worker import archive_tables
 from worker.errors import DatabaseUnusable
-from worker.tables import Base
 
 connection = context.config.attributes["connection"]
 is_sqlite = connection.dialect.name == "sqlite"
@@ -36,7 +36,7 @@ try:
         _take_turns()
         context.configure(
             connection=connection,
-            target_metadata=Base.metadata,
+            target_metadata=archive_tables.Base.metadata,
             transactional_ddl=True,
             render_as_batch=is_sqlite,
         )

@@ -14,6 +14,7 @@ DOORS = {
     "sqlalchemy": (
         "worker/store/",
         "worker/tables.py",
+        "worker/archive_tables.py",
         "worker/columns.py",
         "worker/database.py",
         "worker/grants.py",

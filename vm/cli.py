@@ -87,6 +87,12 @@ def ask(
     dtype: Annotated[
         str, typer.Option(envvar="VIDEOMIND_DTYPE", help="auto, float32, bfloat16 or float16.")
     ] = "auto",
+    feature_cache: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", file_okay=False, help="Keep what is seen of videos for later, up to 20 GB."
+        ),
+    ] = None,
     window: Annotated[
         str, typer.Option(metavar="S", help="Seconds of a long video grounded in one pass, or none.")
     ] = f"{ChainSettings().window:g}",
@@ -121,7 +127,7 @@ def ask(
     least = None if min_answer_seconds is None else _seconds(min_answer_seconds, "--min-answer-seconds")
     inquiry = Inquiry(mode, cues, parse_window(window), least, as_json, contact_sheet)
     weights = choose_checkpoint(checkpoint, base, remark)
-    with watching(video, weights, base, device, dtype) as watched:
+    with watching(video, weights, base, device, dtype, feature_cache) as watched:
         failures = ask_all(watched, questions, inquiry)
     if failures:
         raise typer.Exit(exit_code(failures[0]))

@@ -1,4 +1,4 @@
-"""The frames of the best moments with their times, on one picture: to look instead of read."""
+"""Frames of moments with their times, on one picture: to look instead of read."""
 
 from __future__ import annotations
 
@@ -24,11 +24,19 @@ PAPER, INK = "white", "black"
 
 
 @dataclass(frozen=True)
-class _Row:
-    """A caption and the frames below it, by index."""
+class Strip:
+    """A caption, and the frames below it with their times."""
 
     caption: str
-    indices: tuple[int, ...]
+    tiles: tuple[tuple[Image.Image, str], ...]
+
+    @property
+    def tile_height(self) -> int:
+        return max((picture.height for picture, _ in self.tiles), default=0)
+
+    @property
+    def width(self) -> float:
+        return sum(picture.width + MARGIN for picture, _ in self.tiles)
 
 
 def write_contact_sheet(result: Result, reader: OpenVideo, target: Path) -> None:
@@ -41,22 +49,44 @@ def write_contact_sheet(result: Result, reader: OpenVideo, target: Path) -> None
         QuestionError: the picture cannot be written.
         VideoError: as reading frames does.
     """
-    sheet = _draw(_rows(result, reader), reader)
+    write_strips(read_strips(_captioned(result), reader), target)
+
+
+def read_strips(captioned: Sequence[tuple[str, Span]], reader: OpenVideo) -> list[Strip]:
+    """A strip for each caption and stretch of a video, read in one go so that each frame is decoded once.
+
+    Raises:
+        VideoError: as reading frames does.
+    """
+    rows = [_indices(span, reader) for _, span in captioned]
+    tiles = _tiles([index for row in rows for index in row], reader)
+    return [
+        Strip(caption, tuple(next(tiles) for _ in row))
+        for (caption, _), row in zip(captioned, rows, strict=True)
+    ]
+
+
+def write_strips(strips: Sequence[Strip], target: Path) -> None:
+    """Write a PNG with strips below each other, of one video or of several.
+
+    Raises:
+        QuestionError: the picture cannot be written.
+    """
     try:
-        sheet.save(target, "PNG")
+        _draw(strips).save(target, "PNG")
     except OSError as problem:
         raise QuestionError(f"{target}: cannot be written: {problem.strerror or problem}") from problem
 
 
-def _rows(result: Result, reader: OpenVideo) -> list[_Row]:
+def _captioned(result: Result) -> list[tuple[str, Span]]:
     captions = [
         (f"{moment.rank}   {describe(moment.span)}   {describe_scores(moment)}", moment.span)
         for moment in result.moments[:SHOWN_MOMENTS]
     ]
-    if not captions:
-        span = result.answer.span if result.answer else Span(0.0, result.video.duration)
-        captions = [(f"answered from {describe(span)}", span)]
-    return [_Row(caption, _indices(span, reader)) for caption, span in captions]
+    if captions:
+        return captions
+    span = result.answer.span if result.answer else Span(0.0, result.video.duration)
+    return [(f"answered from {describe(span)}", span)]
 
 
 def _indices(span: Span, reader: OpenVideo) -> tuple[int, ...]:
@@ -64,23 +94,12 @@ def _indices(span: Span, reader: OpenVideo) -> tuple[int, ...]:
     return tuple(dict.fromkeys(reader.sample(span, reader.info.frame_rate, FRAMES_PER_ROW)))
 
 
-def _draw(rows: Sequence[_Row], reader: OpenVideo) -> Image.Image:
-    font = ImageFont.load_default(FONT_SIZE)
+def _tiles(indices: Sequence[int], reader: OpenVideo) -> Iterator[tuple[Image.Image, str]]:
+    """The frames with their times."""
     width, height = _tile_size(reader.info)
-    row_height = height + 2 * LABEL_HEIGHT + MARGIN
-    widest = max(max(len(row.indices) * (width + MARGIN), font.getlength(row.caption)) for row in rows)
-    sheet = Image.new("RGB", (2 * MARGIN + math.ceil(widest), MARGIN + len(rows) * row_height), PAPER)
-    draw = ImageDraw.Draw(sheet)
-    tiles = _tiles(rows, reader, (height, width))
-    for number, row in enumerate(rows):
-        top = MARGIN + number * row_height
-        draw.text((MARGIN, top), row.caption, INK, font)
-        for column in range(len(row.indices)):
-            left = MARGIN + column * (width + MARGIN)
-            picture, time = next(tiles)
-            sheet.paste(picture, (left, top + LABEL_HEIGHT))
-            draw.text((left, top + LABEL_HEIGHT + height), time, INK, font)
-    return sheet
+    frames = reader.read(indices, (height, width))
+    for pixels, timestamp in zip(frames.pixels, frames.timestamps, strict=True):
+        yield Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy()), clock(timestamp)
 
 
 def _tile_size(video: VideoFacts) -> tuple[int, int]:
@@ -89,10 +108,19 @@ def _tile_size(video: VideoFacts) -> tuple[int, int]:
     return max(1, round(video.width * scale)), max(1, round(video.height * scale))
 
 
-def _tiles(
-    rows: Sequence[_Row], reader: OpenVideo, size: tuple[int, int]
-) -> Iterator[tuple[Image.Image, str]]:
-    """All frames with their times, row after row, read in one go so that each is decoded once."""
-    frames = reader.read([index for row in rows for index in row.indices], size)
-    for pixels, timestamp in zip(frames.pixels, frames.timestamps, strict=True):
-        yield Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy()), clock(timestamp)
+def _draw(strips: Sequence[Strip]) -> Image.Image:
+    font = ImageFont.load_default(FONT_SIZE)
+    heights = [strip.tile_height + 2 * LABEL_HEIGHT + MARGIN for strip in strips]
+    widest = max(max(strip.width, font.getlength(strip.caption)) for strip in strips)
+    sheet = Image.new("RGB", (2 * MARGIN + math.ceil(widest), MARGIN + sum(heights)), PAPER)
+    draw = ImageDraw.Draw(sheet)
+    top = MARGIN
+    for strip, height in zip(strips, heights, strict=True):
+        draw.text((MARGIN, top), strip.caption, INK, font)
+        left = MARGIN
+        for picture, time in strip.tiles:
+            sheet.paste(picture, (left, top + LABEL_HEIGHT))
+            draw.text((left, top + LABEL_HEIGHT + picture.height), time, INK, font)
+            left += picture.width + MARGIN
+        top += height
+    return sheet

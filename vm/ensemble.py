@@ -43,6 +43,10 @@ class SeparateModels(Backbone):
         return self._models.index(self._acting)
 
     @property
+    def vision_fingerprint(self) -> str:
+        return self._acting.vision_fingerprint
+
+    @property
     def model(self) -> Any:
         return self._acting.model
 

@@ -17,6 +17,8 @@ from torch import Tensor
 
 from vm.bounded_cache import BoundedCache
 from vm.config import PATCH_SIZE, PIXEL_FACTOR, RoleSettings
+from vm.feature_cache import FeatureCache, PatchKey
+from vm.kept_features import KeptFeatures
 from vm.model.backbone import Backbone, Generation, Passage
 from vm.model.key_values import KeyValues
 from vm.model.positions import rotary_positions, text_positions, video_ids
@@ -64,7 +66,7 @@ class View:
         return rows * columns
 
     @property
-    def patch_keys(self) -> list[tuple[int, int, int, int]]:
+    def patch_keys(self) -> list[PatchKey]:
         """What each temporal patch's features depend on."""
         pairs = zip(self.indices[::2], self.indices[1::2], strict=True)
         return [(first, second, self.height, self.width) for first, second in pairs]
@@ -95,19 +97,27 @@ class Footage:
         reader: the open video.
         backbone: the model; `acting_as` must be in force wherever prefixes are read.
         markers: ids of the tokens that mark a stretch's start and end.
-        reuse_bytes: how much to keep, in bytes.
+        reuse_bytes: how much to keep in memory, in bytes.
+        cache, content_hash: where features are kept beyond this, and as what video's; see `KeptFeatures`.
     """
 
     def __init__(
-        self, reader: OpenVideo, backbone: Backbone, markers: tuple[int, int], reuse_bytes: int
+        self,
+        reader: OpenVideo,
+        backbone: Backbone,
+        markers: tuple[int, int],
+        reuse_bytes: int,
+        cache: FeatureCache | None = None,
+        content_hash: str | None = None,
     ) -> None:
         self.reader = reader
         self.backbone = backbone
         self.stopwatch = Stopwatch()
         self._markers = markers
+        self._told = len(reader.warnings)  # more of them mean damaged frames
         # Bounded apart: prefixes are large and quickly made anew, they must not push the others out.
         self._frames: BoundedCache[Tensor] = BoundedCache(reuse_bytes // 8)
-        self._features: BoundedCache[Tensor] = BoundedCache(reuse_bytes * 3 // 8)
+        self._features = KeptFeatures(backbone, reuse_bytes * 3 // 8, cache, content_hash)
         self._prefixes: BoundedCache[Prefix] = BoundedCache(reuse_bytes // 2)
 
     @property
@@ -121,30 +131,28 @@ class Footage:
 
     def fetch(self, views: Sequence[View]) -> None:
         """Decode in one go what several roles are about to look at, if it can be kept until then."""
-        for size in dict.fromkeys((view.height, view.width) for view in views):
-            numbers = [n for view in views if (view.height, view.width) == size for n in view.indices]
-            self._decode(numbers, size)
+        missing = self._features.missing([key for view in views for key in view.patch_keys])
+        for size in dict.fromkeys(key[2:] for key in missing):
+            self._decode([number for key in missing if key[2:] == size for number in key[:2]], size)
 
     def features(self, views: Sequence[View]) -> list[Tensor]:
         """(T, H·W, hidden) in tokens for each view; only what was never seen is decoded and encoded."""
-        tower = self.backbone.tower
-        wanted = {key: self._features.get((tower, key)) for view in views for key in view.patch_keys}
-        missing = [key for key, known in wanted.items() if known is None]
+        keys = list(dict.fromkeys(key for view in views for key in view.patch_keys))
+        known = self._features.get(keys)
+        missing = [key for key in keys if key not in known]
         for size in dict.fromkeys(key[2:] for key in missing):
-            wanted |= self._make_features([key for key in missing if key[2:] == size], size)
-        return [torch.stack([_known(wanted[key]) for key in view.patch_keys]) for view in views]
+            known |= self._make_features([key for key in missing if key[2:] == size], size)
+        return [torch.stack([known[key] for key in view.patch_keys]) for view in views]
 
-    def _make_features(
-        self, keys: list[tuple[int, int, int, int]], size: tuple[int, int]
-    ) -> dict[tuple[int, int, int, int], Tensor]:
+    def _make_features(self, keys: list[PatchKey], size: tuple[int, int]) -> dict[PatchKey, Tensor]:
         numbers = [number for key in keys for number in key[:2]]
         decoded = self._decode(numbers, size)
         frames = torch.stack([decoded[number] for number in numbers])
         with self.stopwatch.measure("vision"):
             # Cloned, since a slice would keep its whole batch alive after the others are dropped.
             made = {key: f.clone() for key, f in zip(keys, self._encode(frames), strict=True)}
-        for key, feature in made.items():
-            self._features.put((self.backbone.tower, key), feature)
+        # What stands in for a damaged frame depends on what is read with it, and the user must be told.
+        self._features.put(made, lasting=len(self.reader.warnings) == self._told)
         return made
 
     def _decode(self, numbers: Sequence[int], size: tuple[int, int]) -> dict[int, Tensor]:

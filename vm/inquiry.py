@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -37,16 +38,22 @@ class Inquiry:
 
 
 @contextmanager
-def watching(video: Path, checkpoint: Path, base: str | None, device: str, dtype: str) -> Iterator[Watched]:
+def watching(
+    video: Path, checkpoint: Path, base: str | None, device: str, dtype: str, feature_cache: Path | None
+) -> Iterator[Watched]:
     """Load the model and open the video. Raises: VideoError, CheckpointError, DownloadError."""
+    from vm.feature_cache import FeatureCache, hash_content
     from vm.mind import VideoMind
     from vm.video import open_video
 
+    began = time.time()
     with open_video(video) as reader:  # first: a bad video is told before the time to load a model is spent
         with progress() as report:
             report("loading", 0.0)
-            mind = VideoMind.load(checkpoint, base, device, dtype)
-        with mind.open(reader) as watched:
+            cache = FeatureCache(feature_cache) if feature_cache else None
+            mind = VideoMind.load(checkpoint, base, device, dtype, cache)
+            content_hash = hash_content(video, began) if cache else None
+        with mind.open(reader, content_hash=content_hash) as watched:
             yield watched
 
 

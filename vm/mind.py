@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -17,7 +18,9 @@ from vm.chain import Progress, Request, run_chain
 from vm.closing import Closing
 from vm.config import ChainSettings
 from vm.errors import CheckpointError, OutOfMemory
+from vm.feature_cache import FeatureCache, hash_content
 from vm.footage import Footage, view_of
+from vm.kept_features import KeptFeatures
 from vm.model.backbone import Backbone
 from vm.model.checkpoint import Checkpoint, open_checkpoint, read_json
 from vm.moments import Span
@@ -36,10 +39,17 @@ class VideoMind:
     around a marked stretch.
     """
 
-    def __init__(self, cast: Cast, fingerprint: str, markers: tuple[int, int]) -> None:
+    def __init__(
+        self,
+        cast: Cast,
+        fingerprint: str,
+        markers: tuple[int, int],
+        feature_cache: FeatureCache | None = None,
+    ) -> None:
         self.cast = cast
         self.fingerprint = fingerprint
         self.markers = markers
+        self.feature_cache = feature_cache
         self._turn = threading.Lock()
 
     @classmethod
@@ -49,6 +59,7 @@ class VideoMind:
         base: str | Path | None = None,
         device: str = "auto",
         dtype: str = "auto",
+        feature_cache: FeatureCache | None = None,
     ) -> VideoMind:
         """Load a checkpoint and its base.
 
@@ -59,6 +70,8 @@ class VideoMind:
                 checkpoint and then on the hub.
             device: "auto" (CUDA where there is one, else the CPU) or a torch device.
             dtype: "auto" (bfloat16 on CUDA, else float32), "float32", "bfloat16" or "float16".
+            feature_cache: where vision features are kept for whoever opens the same video with the same
+                vision tower again, whatever the adapters. No result changes.
 
         Raises:
             CheckpointError: or one of its subclasses, naming file and tensor.
@@ -77,34 +90,48 @@ class VideoMind:
             )
         }
         cast = Cast(backbone, book, chat, ids["reg_token_id"], chat.token_id("Yes"), chat.token_id("No"))
-        return cls(cast, found.fingerprint, (ids["seg_s_token_id"], ids["seg_e_token_id"]))
+        return cls(cast, found.fingerprint, (ids["seg_s_token_id"], ids["seg_e_token_id"]), feature_cache)
 
     def open(
         self,
         video: str | Path | OpenVideo,
         chain: ChainSettings | None = None,
         limits: MediaLimits | None = None,
+        content_hash: str | None = None,
     ) -> Watched:
         """Open a video for any number of questions; use it as a context manager.
 
         Args:
             video: a local file, or one that `open_video` or `open_isolated` of `vm.video` has opened, which
                 is closed with this.
+            content_hash: the sha256 of its content, in hexadecimal, by which the feature cache knows it. To
+                find out, a file that is given by its path is read through where there is a cache; of an open
+                video without one nothing is kept.
 
         Raises:
             VideoError: or one of its subclasses.
+            ValueError: no sha256.
         """
-        reader = open_video(video, limits) if isinstance(video, str | Path) else video
-        return Watched(self, reader, chain or ChainSettings())
+        if not isinstance(video, str | Path):
+            return Watched(self, video, chain or ChainSettings(), content_hash)
+        began = time.time()
+        reader = open_video(video, limits)
+        if self.feature_cache and content_hash is None:
+            content_hash = hash_content(video, began)
+        return Watched(self, reader, chain or ChainSettings(), content_hash)
 
-    def prefetch(self, reader: IsolatedReader) -> None:
+    def prefetch(self, reader: IsolatedReader, content_hash: str | None = None) -> None:
         """Have what planner and grounder will look at decoded in the background, while the model is busy
-        with another video."""
+        with another video.
+
+        Args:
+            content_hash: as for `open`; what is in the feature cache need not be decoded.
+        """
         settings = [self.cast.settings(role) for role in ("planner", "grounder") if self.cast.has(role)]
-        views = [view_of(reader, own, None) for own in settings]
-        for size in dict.fromkeys((view.height, view.width) for view in views):
-            wanted = {n for view in views if (view.height, view.width) == size for n in view.indices}
-            reader.prefetch(sorted(wanted), size)
+        keys = [key for own in settings for key in view_of(reader, own, None).patch_keys]
+        missing = KeptFeatures(self.cast.backbone, 0, self.feature_cache, content_hash).missing(keys)
+        for size in dict.fromkeys(key[2:] for key in missing):
+            reader.prefetch(sorted({n for key in missing if key[2:] == size for n in key[:2]}), size)
 
     def ask(
         self,
@@ -125,11 +152,15 @@ class VideoMind:
 class Watched(Closing):
     """An open video. Later questions reuse what earlier ones decoded, encoded and read; no result changes."""
 
-    def __init__(self, mind: VideoMind, reader: OpenVideo, chain: ChainSettings) -> None:
+    def __init__(
+        self, mind: VideoMind, reader: OpenVideo, chain: ChainSettings, content_hash: str | None = None
+    ) -> None:
         self.reader = reader
         self._mind = mind
         self._chain = chain
-        self._footage = Footage(reader, mind.cast.backbone, mind.markers, chain.reuse_bytes)
+        self._footage = Footage(
+            reader, mind.cast.backbone, mind.markers, chain.reuse_bytes, mind.feature_cache, content_hash
+        )
 
     @property
     def video(self) -> VideoFacts:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
@@ -15,7 +16,7 @@ from worker import holder, metrics
 from worker.errors import Cancelled, DatabaseUnusable, LeaseLost
 from worker.heartbeat import Heartbeat
 from worker.interrupts import interrupts_held_back
-from worker.jobs import Claim
+from worker.jobs import NORMAL, Claim
 from worker.logs import about
 from worker.lookahead import Lookahead
 from worker.settings import Settings
@@ -29,6 +30,8 @@ log = logging.getLogger(__name__)
 
 MOST_CRASHES = 2
 """A video that kills its process so often is not touched again."""
+
+_PAUSE = 1.0  # seconds between two tries to store what was found
 
 Report = Callable[[Claim, str, float], None]
 """Called with the claim, the stage's name and its fraction done, 0 to 1."""
@@ -67,6 +70,8 @@ class Analyst:
                 claims = self._claim(analysis_ids)
             for _, together in groupby(claims, key=attrgetter("video_id")):
                 self._watch(list(together), looks_ahead=analysis_ids is None)
+            if any(claim.priority < NORMAL for claim in claims):
+                self._store.analyses.give_back(claims)
         except BaseException:
             self._store.analyses.give_back(claims)
             raise
@@ -77,7 +82,9 @@ class Analyst:
         fingerprint = self._mind.fingerprint
         if analysis_ids is not None:
             return analyses.claim_these(analysis_ids, who, fingerprint, lease)
-        return analyses.claim(who, fingerprint, lease, self._settings.max_attempts)
+        claim = partial(analyses.claim, who, fingerprint, lease, self._settings.max_attempts)
+        # Re-indexing gives the queue the next it wants asked when nothing else waits.
+        return claim() or (claim() if self._store.reindex.feed(fingerprint) else [])
 
     def _watch(self, claims: Sequence[Claim], looks_ahead: bool) -> None:
         """All questions on one video, whose frames, features and prefixes they share.
@@ -90,7 +97,7 @@ class Analyst:
         with self._heartbeat(claims) as heartbeat, ExitStack() as stack:
             try:
                 reader = stack.enter_context(self._lookahead.opened(first.uri, first.sha256))
-                watched = stack.enter_context(self._mind.open(reader))
+                watched = stack.enter_context(self._mind.open(reader, content_hash=first.sha256))
             except DatabaseUnusable:
                 raise
             except Exception as error:
@@ -101,8 +108,15 @@ class Analyst:
             if looks_ahead:
                 self._lookahead.begin()
             for claim in claims:
+                if claim.priority < NORMAL and looks_ahead and self._is_outranked(claim):
+                    return  # what is not answered yet is handed back
                 with about(analysis_id=claim.analysis_id):
                     self._answer(claim, watched, heartbeat)
+
+    def _is_outranked(self, claim: Claim) -> bool:
+        """Whether live work waits, which goes before all that is done in the background."""
+        most = self._settings.max_attempts
+        return self._store.analyses.is_outranked(claim.priority, claim.fingerprint, most)
 
     def _heartbeat(self, claims: Sequence[Claim]) -> Heartbeat:
         """Keeps the leases of all that is still to be answered; one that is lost does not stop the others."""
@@ -113,7 +127,7 @@ class Analyst:
     def _answer(self, claim: Claim, watched: Watched, heartbeat: Heartbeat) -> None:
         try:
             result = self._ask(claim, watched, heartbeat)
-            if not self._store.analyses.finish(claim, result):
+            if not self._finish(claim, result):
                 log.warning("taken over meanwhile; the result is dropped")
                 return
             metrics.count_result(result)
@@ -128,7 +142,7 @@ class Analyst:
     def _ask(self, claim: Claim, watched: Watched, heartbeat: Heartbeat) -> Result:
         def progress(stage: str, fraction: float) -> None:
             heartbeat.moved()
-            if self._store.analyses.report(claim.lease, stage, fraction):
+            if self._is_unwanted(claim, stage, fraction):
                 raise Cancelled(f"analysis {claim.analysis_id} was cancelled")
             self._report(claim, stage, fraction)
 
@@ -142,6 +156,27 @@ class Analyst:
             min_answer_seconds=request.settings.min_answer_seconds,
             progress=progress,
         )
+
+    def _is_unwanted(self, claim: Claim, stage: str, fraction: float) -> bool:
+        """Keeps how far it is, and tells whether somebody asked for its end. A database that is away is no
+        reason to end what takes long."""
+        try:
+            return self._store.analyses.report(claim.lease, stage, fraction)
+        except DatabaseUnusable as error:
+            log.warning("progress could not be kept: %s", error)
+            return False
+
+    def _finish(self, claim: Claim, result: Result) -> bool:
+        """Stores what was found. A database that is away is waited for, as long as a lease lasts."""
+        until = time.monotonic() + self._settings.lease_seconds
+        while True:
+            try:
+                return self._store.analyses.finish(claim, result)
+            except DatabaseUnusable as error:
+                if time.monotonic() > until:
+                    raise
+                log.warning("what was found waits for the database: %s", error)
+            time.sleep(_PAUSE)
 
     def _fail(self, claim: Claim, error: Exception) -> None:
         with about(analysis_id=claim.analysis_id):

@@ -1,21 +1,26 @@
 """The Celery application: what it accepts, how long it may take, and where it runs."""
 
+from typing import Any
+
 from celery import Celery, signals
 from kombu import Exchange, Queue
 
 from worker import logs
 from worker.settings import current
 
-INGEST, ANALYSE = "ingest", "analyse"
+INGEST, ANALYSE, SWEEP = "ingest", "analyse", "sweep"
+
+_OLDEST_SWEEP = 600  # seconds; the clocks of two machines may differ by almost as much
 
 _settings = current()
 
 app = Celery("videomind", broker=_settings.broker_url, backend=_settings.result_url, include=["worker.tasks"])
 app.conf.update(
     # Fetching and checking must not wait behind the model, nor the model's process be spent on them.
-    task_queues=[Queue(name, Exchange(name), routing_key=name) for name in (INGEST, ANALYSE)],
+    # Nor must a sweep wait behind thousands of videos, or be taken for one of their messages.
+    task_queues=[Queue(name, Exchange(name), routing_key=name) for name in (INGEST, ANALYSE, SWEEP)],
     task_default_queue=INGEST,
-    task_routes={"videomind.analyse": {"queue": ANALYSE}},
+    task_routes={"videomind.analyse": {"queue": ANALYSE}, "videomind.sweep": {"queue": SWEEP}},
     # Messages come from outside: a pickle would be somebody else's code.
     task_serializer="json",
     accept_content=["json"],
@@ -46,15 +51,24 @@ app.conf.update(
     broker_connection_retry_on_startup=True,
     broker_connection_max_retries=None,
     worker_cancel_long_running_tasks_on_connection_loss=False,
-    # Safe to be sent by any number of beats: a sweep twice does what one does.
+    # Safe to be sent by any number of beats: a sweep twice does what one does. Those that nobody is there
+    # to take must not pile up.
     beat_schedule={
         "sweep": {
             "task": "videomind.sweep",
             "schedule": _settings.sweep_seconds,
-            "options": {"expires": _settings.sweep_seconds},
+            "options": {"expires": _settings.sweep_seconds + _OLDEST_SWEEP},
         }
     },
 )
+
+
+@signals.celeryd_after_setup.connect
+def _sweep_too(instance: Any, **_: object) -> None:
+    """Whoever ingests also sweeps."""
+    queues = instance.app.amqp.queues
+    if INGEST in queues.consume_from:
+        queues.select_add(SWEEP)
 
 
 @signals.setup_logging.connect

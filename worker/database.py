@@ -9,8 +9,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
-from sqlalchemy import URL, Engine, create_engine, event, inspect, make_url
+from psycopg import ProgrammingError
+from psycopg.conninfo import make_conninfo
+from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, make_url
 from sqlalchemy.exc import ArgumentError, DatabaseError, IntegrityError, InterfaceError
 
 from worker.errors import DatabaseUnusable
@@ -35,10 +38,13 @@ def open_engine(url: str) -> Engine:
     if engine.dialect.name == "sqlite":
         _make_folder(engine.url.database)
         event.listen(engine, "connect", _set_up_sqlite)
-        # A transaction that reads first and writes later fails at once when another one wrote in
-        # between, whatever the timeout; one that starts as a writer waits for its turn.
-        event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
+        event.listen(engine, "begin", _begin_sqlite)
     return engine
+
+
+def reading(engine: Engine) -> Engine:
+    """The same engine for transactions that only read, for however long: they keep nobody from writing."""
+    return engine.execution_options(reading=True)
 
 
 def sqlite_file(url: str) -> Path:
@@ -47,13 +53,30 @@ def sqlite_file(url: str) -> Path:
     Raises:
         DatabaseUnusable: not an SQLite URL, or one that names no file.
     """
-    try:
-        parsed = make_url(url)
-    except ArgumentError as error:
-        raise DatabaseUnusable(f"not a database URL: {error}") from error
+    parsed = _parsed(url)
     if parsed.get_backend_name() != "sqlite" or not parsed.database:
         raise DatabaseUnusable(f"{shown(parsed)} is no SQLite file: use its own client, such as psql")
     return Path(parsed.database)
+
+
+def postgresql_address(url: str) -> dict[str, Any] | None:
+    """What libpq has to be told to connect, by its own names; None for another kind of database.
+
+    Raises:
+        DatabaseUnusable: no database's URL.
+    """
+    parsed = _parsed(url)
+    if parsed.get_backend_name() != "postgresql":
+        return None
+    return dict(parsed.get_dialect()().create_connect_args(parsed)[1])
+
+
+def conninfo(address: dict[str, Any]) -> str:
+    """The same in one line. Raises DatabaseUnusable: libpq knows no such names."""
+    try:
+        return make_conninfo(**address)
+    except ProgrammingError as error:
+        raise DatabaseUnusable(f"not an address of PostgreSQL: {error}") from error
 
 
 @contextmanager
@@ -76,7 +99,15 @@ def is_new(engine: Engine) -> bool:
 
 def shown(url: URL) -> str:
     """The database's name for messages, its password masked."""
-    return f"database {url.render_as_string(hide_password=True)}"
+    named = url.difference_update_query(["password"])
+    return f"database {named.render_as_string(hide_password=True)}"
+
+
+def _parsed(url: str) -> URL:
+    try:
+        return make_url(url)
+    except ArgumentError as error:
+        raise DatabaseUnusable(f"not a database URL: {error}") from error
 
 
 def _make_folder(file: str | None) -> None:
@@ -92,6 +123,13 @@ def _set_up_sqlite(connection: sqlite3.Connection, record: object) -> None:
     connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
     connection.execute("PRAGMA foreign_keys = ON")
     _switch_to_wal(connection)
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    """One that reads first and writes later fails at once when another one wrote in between, whatever the
+    timeout; one that starts as a writer waits for its turn."""
+    only_reads = connection.get_execution_options().get("reading", False)
+    connection.exec_driver_sql("BEGIN" if only_reads else "BEGIN IMMEDIATE")
 
 
 def _switch_to_wal(connection: sqlite3.Connection) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from functools import cache, lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from celery import current_task
@@ -34,7 +35,14 @@ def loaded() -> VideoMind:
         CheckpointError: it cannot be used.
     """
     chosen = current()
-    return _load(chosen.checkpoint, chosen.base, chosen.device, chosen.dtype)
+    return _load(
+        chosen.checkpoint,
+        chosen.base,
+        chosen.device,
+        chosen.dtype,
+        chosen.feature_cache,
+        chosen.feature_cache_bytes,
+    )
 
 
 def fingerprint() -> str:
@@ -66,9 +74,19 @@ def _store(url: str) -> Store:
 
 
 @lru_cache(maxsize=1)
-def _load(checkpoint: str | None, base: str | None, device: str, dtype: str) -> VideoMind:
+def _load(
+    checkpoint: str | None,
+    base: str | None,
+    device: str,
+    dtype: str,
+    feature_cache: Path | None,
+    feature_cache_bytes: int,
+) -> VideoMind:
+    from vm.feature_cache import FeatureCache
+
     weights = choose_checkpoint(checkpoint, base, log.warning)
-    return vm.VideoMind.load(weights, base=base, device=device, dtype=dtype)
+    kept = FeatureCache(feature_cache, feature_cache_bytes) if feature_cache else None
+    return vm.VideoMind.load(weights, base=base, device=device, dtype=dtype, feature_cache=kept)
 
 
 @cache

@@ -7,7 +7,9 @@ VideoMindError
 │   ├── SourceTooLarge       more bytes than the limit allows
 │   └── Quarantined          the video has killed its process too often
 ├── InvalidSettings          an environment variable's value cannot be used
+├── InvalidRule              a rule, limit, schedule or standing question that cannot be
 ├── InvalidMessage           a message's arguments are not as the contract says
+├── RunRefused               a re-indexing run is not in a state for what is asked
 ├── Cancelled                somebody asked for the analysis to end
 ├── LeaseLost                another process has taken the work over
 ├── LostWorker               the process that worked on it died, again and again
@@ -57,6 +59,18 @@ class InvalidSettings(VideoMindError):
     """An environment variable's value cannot be used."""
 
     code = "invalid_settings"
+
+
+class InvalidRule(VideoMindError):
+    """A rule, a limit, a schedule or a standing question says what cannot be."""
+
+    code = "invalid_rule"
+
+
+class RunRefused(VideoMindError):
+    """A re-indexing run is not there, or not in a state for what is asked of it."""
+
+    code = "run_refused"
 
 
 class InvalidMessage(VideoMindError):

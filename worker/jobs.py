@@ -14,6 +14,7 @@ from vm.errors import QuestionError
 from vm.result import Mode, Result
 from vm.subtitles import Cue
 from vm.text_file import is_unicode
+from worker.masking import masked
 
 State = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 VideoState = Literal["known", "readable", "unreadable", "quarantined"]
@@ -74,6 +75,13 @@ class Request:
             if "\0" in text or not is_unicode(text):
                 raise QuestionError(f"not valid text: {text!a}. Write it in UTF-8")
 
+    @property
+    def asked_key(self) -> str:
+        """The same for all generations of the question: nothing of the settings is in it."""
+        cues = [{"start": cue.span.start, "end": cue.span.end, "text": cue.text} for cue in self.subtitles]
+        asked = {"question": self.question, "options": list(self.options), "mode": self.mode}
+        return digest({**asked, "subtitles": cues or None})
+
     def key(self, sha256: str, fingerprint: str, run: str = "") -> str:
         """What makes two submissions one analysis: video content, checkpoint, and all that is asked.
 
@@ -85,8 +93,13 @@ class Request:
             del identity["subtitles"]
         if run:
             identity["run"] = run
-        text = json.dumps(identity, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()
+        return digest(identity)
+
+
+def digest(value: Any) -> str:
+    """The sha256 of what JSON makes of a value."""
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -133,6 +146,7 @@ class Claim:
     sha256: str
     request: Request
     fingerprint: str
+    priority: int = NORMAL
 
     @property
     def analysis_id(self) -> int:
@@ -173,4 +187,5 @@ class Outcome:
         if self.result is not None:
             return self.result.to_dict()
         error = {"code": self.error_code, "message": self.error_message} if self.error_code else None
-        return {"question": self.question, "video": {"uri": self.uri}, "state": self.state, "error": error}
+        video = {"uri": masked(self.uri)}
+        return {"question": self.question, "video": video, "state": self.state, "error": error}

@@ -10,6 +10,8 @@ from types import MappingProxyType
 
 from pythonjsonlogger.json import JsonFormatter
 
+from worker.masking import masked
+
 _about: ContextVar[Mapping[str, int]] = ContextVar("about", default=MappingProxyType({}))
 
 
@@ -32,15 +34,25 @@ class _NameIds(logging.Filter):
         return True
 
 
+class _Text(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return masked(super().format(record))
+
+
+class _Json(JsonFormatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return masked(super().format(record))
+
+
 def set_up(form: str, level: int = logging.INFO) -> None:
-    """Send the log to stderr, a line each. Args: form: text or json."""
+    """Send the log to stderr, a line each, without the secrets of URLs. Args: form: text or json."""
     handler = logging.StreamHandler()
     handler.addFilter(_NameIds())
     if form == "json":
         names = ["asctime", "levelname", "name", "message"]
-        handler.setFormatter(JsonFormatter(names, rename_fields={"asctime": "time", "levelname": "level"}))
+        handler.setFormatter(_Json(names, rename_fields={"asctime": "time", "levelname": "level"}))
     else:
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s%(ids)s %(message)s"))
+        handler.setFormatter(_Text("%(asctime)s %(levelname)s%(ids)s %(message)s"))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)

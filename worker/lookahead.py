@@ -98,7 +98,7 @@ class Lookahead:
 
     def _read_ahead(self, uri: str, sha256: str, stack: ExitStack) -> IsolatedReader:
         reader = self._open(uri, sha256, stack)
-        self._mind.prefetch(reader)
+        self._mind.prefetch(reader, sha256)
         return reader
 
     def _open(self, uri: str, sha256: str, stack: ExitStack) -> IsolatedReader:

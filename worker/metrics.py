@@ -7,11 +7,12 @@ the port adds them up, and asks the database about the queues whenever it is loo
 from __future__ import annotations
 
 import os
+import resource
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from prometheus_client import REGISTRY, CollectorRegistry, Counter, Histogram, start_http_server
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
@@ -28,15 +29,30 @@ _BUCKETS = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 300, 1000)
 STAGE_SECONDS = Histogram("videomind_stage_seconds", "Time spent per stage.", ["stage"], buckets=_BUCKETS)
 FRAMES = Counter("videomind_frames", "Frames the grounder looked at.")
 ANALYSES = Counter("videomind_analyses", "Analyses that gave a result.")
+MEMORY = Gauge(
+    "videomind_model_memory_bytes",
+    "The most that answering has taken: of the device's memory, without one of the process'.",
+    multiprocess_mode="livemax",
+)
 FAILURES = Counter("videomind_failures", "Failed attempts, by error code.", ["code"])
 
 
 def count_result(result: Result) -> None:
     """What one analysis took."""
     ANALYSES.inc()
+    MEMORY.set(_memory_taken())
     FRAMES.inc(sum(window.frames for window in result.windows))
     for stage, seconds in result.seconds.items():
         STAGE_SECONDS.labels(stage).observe(seconds)
+
+
+def _memory_taken() -> int:
+    """Bytes."""
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_reserved()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def count_failure(error: Exception) -> None:

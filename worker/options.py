@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,6 +13,7 @@ from vm.result import Mode
 from worker import schema
 from worker.jobs import AskSettings
 from worker.settings import Settings, current, using
+from worker.show import Form
 from worker.store import Store
 
 Database = Annotated[
@@ -35,13 +35,35 @@ Window = Annotated[
 ]
 WINDOW = f"{AskSettings().window:g}"
 AsJson = Annotated[bool, typer.Option("--json", help="JSON instead of text, one object per line.")]
+AsCsv = Annotated[bool, typer.Option("--csv", help="CSV instead of text.")]
+Annotations = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Videos, their questions, and what is true: see videomind evaluate."),
+]
+CollectionName = Annotated[str | None, typer.Option("--collection", metavar="NAME", help="A site, a course.")]
+SourceName = Annotated[str | None, typer.Option("--source", metavar="NAME", help="A camera, a hall.")]
+Priority = Annotated[int, typer.Option(min=0, max=9, help="The higher goes first.")]
+CallbackUrl = Annotated[str | None, typer.Option(metavar="URL", help="Is told when all has ended.")]
+
+
+def check_place(collection: str | None, source: str | None) -> None:
+    """Raises: typer.BadParameter for a source that belongs nowhere."""
+    if source and not collection:
+        raise typer.BadParameter("a source belongs to a --collection", param_hint="--source")
+
+
+def form(as_json: bool, as_csv: bool) -> Form:
+    """How rows are to be shown. Raises: typer.BadParameter."""
+    if as_json and as_csv:
+        raise typer.BadParameter("choose one of --json and --csv", param_hint="--csv")
+    return "json" if as_json else "csv" if as_csv else "table"
 
 
 @contextmanager
 def settings(**given: str | None) -> Iterator[Settings]:
     """The environment's settings, with what the command line says in place of them."""
     named: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    chosen = replace(current(), **named)
+    chosen = current().changed(**named)
     with using(chosen):
         yield chosen
 

@@ -1,18 +1,14 @@
-"""The commands around the queue: submit, look, cancel, try again, and the workers that do the work."""
+"""The commands around the queue: submit, look, cancel, try again."""
 
 from __future__ import annotations
 
 import json
-import os
-import signal
-import tempfile
-import threading
 import time
 import uuid
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import asdict
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, cast
 
@@ -21,25 +17,31 @@ from rich.console import Console
 from rich.live import Live
 
 from vm.cli import app, asked_questions, parse_window
+from vm.errors import QuestionError
+from vm.questions import Question
+from vm.subtitles import read_subtitles
 from vm.terminal import print_json, remark
-from worker import contract, health, logs, metrics, schema, service, show, supervisor
-from worker.batch import usable_requests
-from worker.celery_app import ANALYSE, INGEST
+from worker import contract, service, show
+from worker.batch import MakeRequest, annotated_batches, usable_requests
 from worker.jobs import NORMAL, STATES, AskSettings, Request, State, Submission
+from worker.masking import masked
 from worker.options import (
     WINDOW,
+    Annotations,
     AsJson,
     AskMode,
+    CallbackUrl,
+    CollectionName,
     Database,
     Options,
+    Priority,
     QuestionFile,
     Questions,
+    SourceName,
     Window,
+    check_place,
     opened_store,
-    settings,
 )
-from worker.settings import Settings
-from worker.store import Store
 
 _UNFINISHED: tuple[State, ...] = ("queued", "running")
 
@@ -47,22 +49,24 @@ _UNFINISHED: tuple[State, ...] = ("queued", "running")
 @app.command()
 def submit(
     uris: Annotated[
-        list[str], typer.Argument(metavar="VIDEO...", help="Paths, or file:, http(s):, s3: URIs.")
-    ],
+        list[str] | None, typer.Argument(metavar="VIDEO...", help="Paths, or file:, http(s):, s3: URIs.")
+    ] = None,
     question: Questions = None,
     question_file: QuestionFile = None,
+    annotations: Annotations = None,
     option: Options = None,
     mode: AskMode = "auto",
     window: Window = WINDOW,
-    collection: Annotated[str | None, typer.Option(metavar="NAME", help="A site, a course.")] = None,
-    source: Annotated[str | None, typer.Option(metavar="NAME", help="A camera, a hall.")] = None,
+    subtitles: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="SRT or WebVTT of the one video, for the answerer.")
+    ] = None,
+    collection: CollectionName = None,
+    source: SourceName = None,
     recorded_at: Annotated[
         str | None, typer.Option(metavar="TIME", help="When the recording began, with its zone.")
     ] = None,
-    priority: Annotated[int, typer.Option(min=0, max=9, help="The higher goes first.")] = NORMAL,
-    callback_url: Annotated[
-        str | None, typer.Option(metavar="URL", help="Is told when all has ended.")
-    ] = None,
+    priority: Priority = NORMAL,
+    callback_url: CallbackUrl = None,
     force: Annotated[bool, typer.Option("--force", help="Ask again what has been answered.")] = False,
     database: Database = None,
     as_json: AsJson = False,
@@ -71,37 +75,36 @@ def submit(
 
     \b
     videomind submit yard.mp4 -q "When does the lorry leave?" --collection depot --source gate-2
+    videomind submit lecture.mp4 -q "What is a monad?" --subtitles lecture.srt
     videomind worker --embedded --drain
+
+    Without a question, only the standing questions on its collection and source are asked.
     """
-    questions = asked_questions(question or (), option or (), question_file)
-    ask = AskSettings(parse_window(window))
-    requests, errors = usable_requests(questions, lambda text, given: Request(text, given, mode, ask))
-    if errors:
-        raise errors[0]
-    if source and not collection:
-        raise typer.BadParameter("a source belongs to a --collection", param_hint="--source")
-    try:
-        began = contract.instant(recorded_at)
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--recorded-at") from error
+    check_place(collection, source)
+    if subtitles and len(uris or ()) != 1:
+        raise typer.BadParameter("they belong to one video: submit it alone", param_hint="--subtitles")
+    cues = read_subtitles(subtitles) if subtitles else ()
+    make = partial(Request, mode=mode, settings=AskSettings(parse_window(window)), subtitles=cues)
+    if annotations is None:
+        given = bool(question or option or question_file)
+        questions = asked_questions(question or (), option or (), question_file) if given else []
+        asked = _asked(uris or (), questions, make)
+    elif uris or question or option or question_file:
+        raise typer.BadParameter("they bring their own videos and questions", param_hint="--annotations")
+    else:
+        asked = [(_uri(str(each.video)), each.requests) for each in annotated_batches(annotations, make)]
+    began = _began(recorded_at)
     with opened_store(database) as store:
-        for uri in uris:
-            found = Submission(
-                uuid.uuid4().hex,
-                uri if "://" in uri or uri.startswith("file:") else str(Path(uri).absolute()),
-                requests,
-                collection,
-                source,
-                began,
-                priority,
-                callback_url,
-                force,
-            )
+        if not all(requests for _, requests in asked) and not store.standing.would_ask(collection, source):
+            remark("nothing will be asked: give a question, or name where a standing question is on")
+        for uri, requests in asked:
+            key = uuid.uuid4().hex
+            found = Submission(key, uri, requests, collection, source, began, priority, callback_url, force)
             accepted = service.add(store, found)
             if as_json:
-                print_json(json.dumps({"uri": found.uri, **asdict(accepted)}))
+                print_json(json.dumps({"uri": masked(uri), **asdict(accepted)}))
             else:
-                typer.echo(f"submission {accepted.submission_id}: {found.uri}")
+                typer.echo(f"submission {accepted.submission_id}: {masked(uri)}")
 
 
 @app.command()
@@ -193,86 +196,25 @@ def search(
                 typer.echo(show.found_line(outcome))
 
 
-@app.command()
-def worker(
-    embedded: Annotated[
-        bool, typer.Option("--embedded", help="No broker: work through the database in this process.")
-    ] = False,
-    drain: Annotated[bool, typer.Option("--drain", help="Embedded: end when nothing is left.")] = False,
-    only: Annotated[
-        list[str] | None, typer.Option(metavar="QUEUE", help="ingest or analyse; repeat it. Else both.")
-    ] = None,
-    ingest_processes: Annotated[int, typer.Option(min=1, help="That fetch and check.")] = 2,
-    beat: Annotated[bool, typer.Option(help="Also send the sweeps; several may.")] = True,
-    database: Database = None,
-) -> None:
-    """Fetch, answer and store what is submitted, until told to stop.
-
-    SIGTERM or Ctrl-C lets what is being answered end. One analyse process per GPU: start more workers with
-    CUDA_VISIBLE_DEVICES set for more.
-    """
-    if unknown := [queue for queue in only or () if queue not in (INGEST, ANALYSE)]:
-        raise typer.BadParameter(f"no such queue: {unknown[0]}", param_hint="--only")
-    with settings(database_url=database) as chosen:
-        logs.set_up(chosen.log)
-        if embedded or drain or not chosen.broker_url:
-            _work_embedded(chosen, drain)
-        else:
-            schema.check(chosen.database_url)
-            _work(chosen, only or (INGEST, ANALYSE), ingest_processes, beat)
+def _asked(
+    uris: Sequence[str], questions: Sequence[Question | QuestionError], make: MakeRequest
+) -> list[tuple[str, tuple[Request, ...]]]:
+    """Every question for every video. Raises QuestionError: one that cannot be asked."""
+    if not uris:
+        raise typer.BadParameter("give a video, or --annotations", param_hint="VIDEO")
+    requests, errors = usable_requests(questions, make)
+    if errors:
+        raise errors[0]
+    return [(_uri(uri), requests) for uri in uris]
 
 
-@app.command("health")
-def check_health(database: Database = None, as_json: AsJson = False) -> None:
-    """Tell whether database, tables, broker and workers are there; for probes. Exit code 3 if not."""
-    with settings(database_url=database) as chosen:
-        found = health.look(chosen)
-    for check in found:
-        if as_json:
-            print_json(json.dumps(asdict(check), ensure_ascii=False))
-        else:
-            typer.echo(f"{'ok ' if check.well else 'BAD'} {check.name}: {check.told}")
-    health.raise_for(found)
+def _uri(given: str) -> str:
+    """A path as a URI, whatever bytes its name is made of."""
+    return given if "://" in given or given.startswith("file:") else Path(given).absolute().as_uri()
 
 
-def _work_embedded(chosen: Settings, drain: bool) -> None:
-    from worker import runner
-
-    if not chosen.broker_url:
-        remark("no broker is named (VIDEOMIND_BROKER_URL): working through the database in this process")
-    runner.prepare()
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: _stop_or_raise(stop))
-    with Store(chosen.database_url) as store:
-        if chosen.metrics_port:
-            metrics.serve(chosen.metrics_port, store)
-        runner.drain(stop, forever=not drain)
-
-
-def _stop_or_raise(stop: threading.Event) -> None:
-    """The first signal lets what is being answered end; the second hands it back."""
-    if stop.is_set():
-        raise KeyboardInterrupt
-    stop.set()
-    remark("ending after this video; once more to hand it back")
-
-
-def _work(chosen: Settings, queues: Sequence[str], ingest_processes: int, beat: bool) -> None:
-    host = f"@{os.uname().nodename}"
-    commands: dict[str, Sequence[str]] = {}
-    if INGEST in queues:
-        count = f"--concurrency={ingest_processes}"
-        name = f"--hostname=ingest-{os.getpid()}{host}"
-        commands["ingest"] = supervisor.celery("worker", f"--queues={INGEST}", count, name)
-    if ANALYSE in queues:
-        name = f"--hostname=analyse-{os.getpid()}{host}"
-        commands["analyse"] = supervisor.celery("worker", f"--queues={ANALYSE}", "--concurrency=1", name)
-    with ExitStack() as stack:
-        if beat:
-            folder = stack.enter_context(tempfile.TemporaryDirectory())
-            commands["beat"] = supervisor.celery("beat", f"--schedule={folder}/beat")
-        if chosen.metrics_port:
-            os.environ["PROMETHEUS_MULTIPROC_DIR"] = stack.enter_context(tempfile.TemporaryDirectory())
-            metrics.serve(chosen.metrics_port, stack.enter_context(Store(chosen.database_url)))
-        supervisor.supervise(commands)
+def _began(recorded_at: str | None) -> datetime | None:
+    try:
+        return contract.instant(recorded_at)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--recorded-at") from error

@@ -24,8 +24,9 @@ class WatchedRequest(Request):
     """A message being worked on, as the worker's parent process sees it."""
 
     def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> Any:
-        if isinstance(exc_info.exception, WorkerLostError):
-            self._let_go(str(exc_info.exception))
+        error = getattr(exc_info.exception, "exc", exc_info.exception)  # it comes wrapped in its traceback
+        if isinstance(error, WorkerLostError):
+            self._let_go(str(error))
         return super().on_failure(exc_info, send_failed_event, return_ok)
 
     def _let_go(self, reason: str) -> None:

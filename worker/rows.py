@@ -90,6 +90,7 @@ def claim_of(row: Analysis) -> Claim:
         row.video.sha256,
         request_of(row),
         row.fingerprint,
+        row.priority,
     )
 
 
@@ -125,6 +126,7 @@ def result_columns(result: Result) -> dict[str, Any]:
         "query": result.query,
         "warnings": list(result.warnings),
         "seconds": dict(result.seconds),
+        "compute_seconds": result.seconds.get("total"),
     }
 
 

@@ -7,7 +7,6 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from vm.errors import VideoError
@@ -44,7 +43,7 @@ def answer(video: Path, requests: Sequence[Request], report: Report) -> list[Out
         DatabaseUnusable: the database stopped answering.
     """
     report("reading", 0.0)
-    once = replace(current(), max_attempts=0)  # who waits for it decides whether to try again
+    once = current().changed(max_attempts=0)  # who waits for it decides whether to try again
     key, mind = uuid.uuid4().hex, engine.loaded()
     with Store(current().database_url) as store:
         let_go_of_the_dead(store)

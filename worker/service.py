@@ -12,6 +12,7 @@ from typing import Any
 
 from vm.errors import VideoMindError
 from worker import broker, contract
+from worker.analysis import Analyst
 from worker.celery_app import ANALYSE, INGEST
 from worker.errors import InvalidMessage
 from worker.ingest import Registrar
@@ -53,6 +54,13 @@ def add(store: Store, submission: Submission) -> Accepted:
 def take_in(registrar: Registrar) -> None:
     """Takes in the submission that is next, and wakes somebody to answer its questions."""
     if registrar.work():
+        broker.wake(ANALYSE)
+
+
+def answer(analyst: Analyst, store: Store) -> None:
+    """Answers the questions on the video that is next, and goes on with re-indexing as long as there is any:
+    nobody sends messages for what has not been asked yet."""
+    if analyst.work() and store.reindex.is_running():
         broker.wake(ANALYSE)
 
 

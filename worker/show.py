@@ -1,12 +1,17 @@
-"""Stored things as text for a terminal."""
+"""Stored things as text for a terminal, and rows for programs."""
 
 from __future__ import annotations
 
+import csv
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from datetime import datetime
+from io import StringIO
 from itertools import zip_longest
-from typing import Any
+from typing import Any, Literal
 
+import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -14,10 +19,15 @@ from rich.text import Text
 from vm.evaluation.samples import Sample, route_of
 from vm.render import SHOWN_MOMENTS, describe, plain, print_result
 from vm.result import Result
+from vm.terminal import print_json
 from worker.jobs import Outcome
+from worker.masking import masked
 from worker.reader import Rows
+from worker.settings import Told
 from worker.sources.local import local_path
 from worker.store.queues import Arrival, Depth, Standing
+
+Form = Literal["table", "json", "csv"]
 
 
 @dataclass(frozen=True)
@@ -35,8 +45,10 @@ class Board:
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """For machines."""
-        yield from map(asdict, self.arrivals)
-        yield from map(asdict, self.standings)
+        found: list[Arrival | Standing] = [*self.arrivals, *self.standings]
+        for each in found:
+            message = each.error_message and masked(each.error_message)
+            yield {**asdict(each), "uri": masked(each.uri), "error_message": message}
 
     def table(self) -> Table:
         """For a terminal, the latest first."""
@@ -46,16 +58,24 @@ class Board:
             table.add_column(column, justify="left", overflow="fold")
         for row in self.arrivals:
             told = _told(row.error_code, row.error_message)
-            table.add_row("submission", str(row.submission_id), row.state, "", plain(row.uri), told)
+            table.add_row("submission", str(row.submission_id), row.state, "", plain(masked(row.uri)), told)
         for each in self.standings:
             progress = f"{each.progress:.0%} {each.stage or ''}" if each.state == "running" else ""
             told = _told(each.error_code, each.error_message) or plain(each.question)
-            table.add_row("analysis", str(each.analysis_id), each.state, progress, plain(each.uri), told)
+            table.add_row(
+                "analysis", str(each.analysis_id), each.state, progress, plain(masked(each.uri)), told
+            )
         return table
 
 
 def _told(code: str | None, message: str | None) -> str:
-    return plain(f"{code}: {message}") if code else ""
+    return plain(masked(f"{code}: {message}")) if code else ""
+
+
+def setting_lines(setting: Told) -> tuple[str, str]:
+    """One setting: what it is and where that comes from, and below it what it is for."""
+    shown = "unset" if setting.value is None else plain(setting.value) or "none"
+    return f"{setting.variable} = {shown}  ({setting.origin})", f"    {setting.description}"
 
 
 def found_line(outcome: Outcome) -> str:
@@ -109,6 +129,38 @@ def _moment_rows(truth: Sample, result: Result) -> Iterator[tuple[str, str, str,
     pairs = zip_longest(map(describe, truth.spans), found or [("none", "0.00")])
     for number, (true, beside) in enumerate(pairs):
         yield "" if number else "moments", true or "", *(beside or ("", ""))
+
+
+def write_rows(rows: Rows, form: Form) -> None:
+    """Rows on stdout: aligned for people, JSON objects a line, or CSV with a head."""
+    if form == "json":
+        for values in rows.values:
+            found = dict(zip(rows.names, values, strict=True))
+            print_json(json.dumps(found, ensure_ascii=False, default=_plain_value))
+    elif form == "csv":
+        typer.echo(_csv(rows), nl=False)
+    else:
+        for line in table_lines(rows):
+            typer.echo(line)
+
+
+def _csv(rows: Rows) -> bytes:
+    text = StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(rows.names)
+    writer.writerows([_csv_cell(value) for value in row] for row in rows.values)
+    return text.getvalue().encode("utf-8", "backslashreplace")
+
+
+def _csv_cell(value: Any) -> Any:
+    if isinstance(value, (list, dict)):
+        return json.dumps(value, ensure_ascii=False)
+    return _plain_value(value) if isinstance(value, datetime) else value
+
+
+def _plain_value(value: Any) -> str:
+    """What JSON has no form for."""
+    return value.isoformat() if isinstance(value, datetime) else str(value)
 
 
 def table_lines(rows: Rows) -> Iterator[str]:

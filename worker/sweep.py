@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 
-from worker import broker, callbacks, holder
+from vm.errors import CheckpointError
+from worker import archive, broker, callbacks, deliveries, engine, holder
 from worker.celery_app import ANALYSE, INGEST
 from worker.errors import BrokerUnusable
 from worker.settings import Settings
@@ -21,7 +22,7 @@ def let_go_of_the_dead(store: Store) -> None:
 
 
 def sweep(store: Store, settings: Settings) -> None:
-    """Ends what was tried too often, makes the callbacks that are due, wakes for all that could be done.
+    """Ends what was tried too often, makes the calls that are due, wakes for all that could be done.
 
     Harmless twice, and at the same time: it wakes for as many as the broker has no message for, and whoever
     is woken in vain finds nothing to claim.
@@ -32,6 +33,7 @@ def sweep(store: Store, settings: Settings) -> None:
         log.error("analysis %d was given up: its worker was lost %d times", analysis_id, most)
     for submission_id in store.submissions.bury(most):
         log.error("submission %d was given up: its worker was lost %d times", submission_id, most)
+    _tend(store)
     submissions, videos = store.queues.ready(most)
     for queue, ready in ((INGEST, submissions), (ANALYSE, videos)):
         try:
@@ -39,3 +41,12 @@ def sweep(store: Store, settings: Settings) -> None:
         except BrokerUnusable as error:
             log.warning("%s", error)
     callbacks.make_due(store, settings)
+    deliveries.make_due(store, settings)
+
+
+def _tend(store: Store) -> None:
+    """A checkpoint that cannot be used is no reason to leave the rest undone."""
+    try:
+        archive.tend(store, engine.fingerprint)
+    except CheckpointError as error:
+        log.error("nothing is asked anew: %s", error)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, ForeignKey, Index, String, UniqueConstraint
+from sqlalchemy import BigInteger, ForeignKey, Index, String, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from worker.columns import Base, Job, PlainString, RowId, claim_index, one_of, ordered_span
@@ -128,8 +128,25 @@ class RequestRow(Base):
     analysis_id: Mapped[int | None] = mapped_column(ForeignKey("analyses.id", ondelete="CASCADE"))
 
 
+class Generation(Base):
+    """All results made with one checkpoint and one set of settings."""
+
+    __tablename__ = "generations"
+
+    id: Mapped[int] = mapped_column(RowId, primary_key=True)
+    key: Mapped[str] = mapped_column(String(64), unique=True)
+    fingerprint: Mapped[str] = mapped_column(String(128))
+    settings: Mapped[dict[str, Any]]
+    begun_at: Mapped[datetime]
+
+
 class Analysis(Job, Base):
-    """One question put to one video."""
+    """One question put to one video, by one generation.
+
+    `asked_key` is the same for all generations of it. At most one of them is `current`: what readers see.
+    `run_id` names the re-indexing run that asked for it, if nobody else did; such an analysis becomes current
+    together with all others of the run on its video. `compute_seconds` is what it took.
+    """
 
     __tablename__ = "analyses"
     __table_args__ = (
@@ -137,6 +154,17 @@ class Analysis(Job, Base):
         Index(None, "video_id", "state"),
         claim_index("analyses"),
         Index(None, "finished_at"),
+        Index(
+            "uq_analyses_current",
+            "video_id",
+            "asked_key",
+            unique=True,
+            sqlite_where=text("current"),
+            postgresql_where=text("current"),
+        ),
+        Index(None, "video_id", "asked_key"),
+        Index(None, "generation_id"),
+        Index(None, "run_id", "state"),
     )
 
     video_id: Mapped[int] = mapped_column(ForeignKey("videos.id", ondelete="CASCADE"))
@@ -154,6 +182,11 @@ class Analysis(Job, Base):
     query: Mapped[str | None]
     warnings: Mapped[list[str] | None]
     seconds: Mapped[dict[str, Any] | None]
+    asked_key: Mapped[str] = mapped_column(String(64))
+    current: Mapped[bool]
+    generation_id: Mapped[int] = mapped_column(ForeignKey("generations.id"))
+    run_id: Mapped[int | None] = mapped_column(ForeignKey("reindex_runs.id", ondelete="SET NULL"))
+    compute_seconds: Mapped[float | None]
 
     video: Mapped[Video] = relationship()
     candidates: Mapped[list[CandidateRow]] = relationship(order_by="CandidateRow.position", viewonly=True)

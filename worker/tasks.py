@@ -64,7 +64,7 @@ def ingest(*_: Any, **__: Any) -> None:
 @app.task(name="videomind.analyse")
 def analyse(*_: Any, **__: Any) -> None:
     """Answers the questions on the video that is next."""
-    engine.analyst().work()
+    service.answer(engine.analyst(), engine.store())
 
 
 @app.task(name="videomind.sweep")

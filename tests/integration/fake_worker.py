@@ -5,6 +5,7 @@ Started as `celery --app=tests.integration.fake_worker`; its children import it 
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,7 +22,7 @@ __all__ = ["app"]
 # Spawned children import what the application includes.
 app.conf.include = ["worker.tasks", "tests.integration.fake_worker"]
 
-FINGERPRINT = "f" * 64
+FINGERPRINT = os.environ.get("VIDEOMIND_FAKE_FINGERPRINT", "f" * 64)
 SECONDS = 0.05  # that an answer takes
 _FACTS = VideoFacts("", 60.0, 25.0, 1500, 64, 48, "h264", 0, 0.0)
 
@@ -32,10 +33,10 @@ class Mind:
     fingerprint = FINGERPRINT
 
     @contextmanager
-    def open(self, reader: object) -> Iterator[SimpleNamespace]:
+    def open(self, reader: object, content_hash: str) -> Iterator[SimpleNamespace]:
         yield SimpleNamespace(video=_FACTS, ask=self._ask)
 
-    def prefetch(self, reader: object) -> None:
+    def prefetch(self, reader: object, content_hash: str) -> None:
         """There is nothing to decode."""
 
     def _ask(self, question: str, progress, **_: object) -> Result:

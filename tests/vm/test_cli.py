@@ -59,6 +59,16 @@ def test_json_is_a_documented_result_per_question(run: Run, tmp_path: Path) -> N
     assert (ended.code, ended.err) == (0, "")
 
 
+def test_a_second_call_with_a_feature_cache_looks_at_nothing(run: Run, tmp_path: Path) -> None:
+    call = ("ask", VIDEO, "when?", "--checkpoint", CHECKPOINT, "--json", "--feature-cache", tmp_path / "kept")
+    first, again = (json.loads(run(*call).out) for _ in range(2))
+    assert [{"decode", "vision"} & told.pop("seconds").keys() for told in (first, again)] == [
+        {"decode", "vision"},
+        set(),
+    ]
+    assert first == again
+
+
 def test_a_bad_question_does_not_lose_the_others(run: Run, tmp_path: Path) -> None:
     asked = tmp_path / "questions.txt"
     asked.write_text('{"question": 1}\nwhen?\n{"question": "which?", "options": ["one"]}\nwhy?\n')

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
 import sys
 import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -16,6 +22,7 @@ from vm import Candidate, ChainSettings, Result, Span, VideoMind
 from vm.cast import Cast
 from vm.chain import grounding_windows
 from vm.errors import CheckpointError, InvalidSource, MissingRole, QuestionError
+from vm.feature_cache import FeatureCache
 from vm.footage import Footage
 from vm.subtitles import Cue
 
@@ -211,3 +218,113 @@ def test_a_role_can_be_asked_alone(mind: VideoMind, short_video: Path) -> None:
             watched.ask_role("narrator", "What?")
         with pytest.raises(QuestionError, match="empty"):
             watched.ask_role("planner", " ")
+
+
+ASKING = """
+import json, logging, os, resource, signal, sys, torch
+from dataclasses import replace
+from pathlib import Path
+from vm import VideoMind
+from vm.feature_cache import FeatureCache
+checkpoint, video, folder, trouble = sys.argv[1:]
+torch.set_num_threads(1)
+mind = VideoMind.load(checkpoint, device="cpu", feature_cache=FeatureCache(Path(folder)))
+if trouble == "full disk":
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
+if trouble == "power cut":
+    Path.rename = lambda *paths: os.kill(os.getpid(), signal.SIGKILL)
+for question in ("Why did the man appear?", "When?"):
+    result = mind.ask(video, question)
+    print(json.dumps([repr(replace(result, seconds={})), sorted(result.seconds)]))
+"""
+
+Asking = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def start_asking(miniature: Path, short_video: Path, tmp_path: Path) -> Asking:
+    """Start a process that puts two questions to the short video, with a cache below `tmp_path`."""
+
+    def start(trouble: str = "", folder: str = "features") -> subprocess.Popen[str]:
+        arguments = [str(miniature), str(short_video), str(tmp_path / folder), trouble]
+        pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        return subprocess.Popen([sys.executable, "-c", ASKING, *arguments], **pipes)
+
+    return start
+
+
+@pytest.fixture
+def found(mind: VideoMind, short_video: Path) -> list[str]:
+    """What it must find."""
+    results = [mind.ask(short_video, question) for question in ("Why did the man appear?", "When?")]
+    return [repr(replace(result, seconds={})) for result in results]
+
+
+def heard(asking: subprocess.Popen[str]) -> tuple[list[str], set[str], str]:
+    """What the process found, the stages it spent time in, and its complaints."""
+    out, err = asking.communicate()
+    assert asking.returncode == 0, err
+    told = [json.loads(line) for line in out.splitlines()]
+    return [result for result, _ in told], {stage for _, stages in told for stage in stages}, err
+
+
+LOOKING = {"decode", "vision"}
+
+
+def test_a_second_process_neither_decodes_nor_encodes_and_finds_the_same(
+    start_asking: Asking, found: list[str]
+) -> None:
+    for again in (False, True):
+        results, stages, err = heard(start_asking())
+        assert (results, err) == (found, "")
+        assert stages & LOOKING == (set() if again else LOOKING)
+
+
+def test_two_processes_at_once_share_a_cache(start_asking: Asking, found: list[str], tmp_path: Path) -> None:
+    for asking in [start_asking() for _ in range(2)]:
+        results, _, err = heard(asking)
+        assert (results, err) == (found, "")
+    assert not heard(start_asking())[1] & LOOKING
+    files = [path for path in (tmp_path / "features").rglob("*") if path.is_file()]
+    assert files
+    assert {path.suffix for path in files} == {".safetensors"}
+
+
+@pytest.mark.parametrize(("trouble", "folder"), [("full disk", "features"), ("", "video.mp4/features")])
+def test_a_disk_that_keeps_nothing_costs_a_line_in_the_log_and_no_more(
+    start_asking: Asking, found: list[str], tmp_path: Path, trouble: str, folder: str
+) -> None:
+    (tmp_path / "video.mp4").touch()
+    results, stages, err = heard(start_asking(trouble, folder))
+    assert results == found
+    assert stages >= LOOKING
+    assert err.count("\n") == err.count("vision features cannot be kept in") == 1
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [tmp_path / "video.mp4"]
+
+
+def test_a_process_that_is_killed_while_it_keeps_something_leaves_a_cache_that_works(
+    start_asking: Asking, found: list[str], tmp_path: Path
+) -> None:
+    killed = start_asking("power cut")
+    killed.communicate()
+    assert killed.returncode < 0
+    assert [path.suffix for path in (tmp_path / "features").rglob("*") if path.is_file()] == [".partial"]
+    assert heard(start_asking())[0] == found
+    results, stages, _ = heard(start_asking())
+    assert results == found
+    assert not stages & LOOKING
+
+
+def test_a_file_that_is_still_written_to_is_not_kept(
+    miniature: Path, short_video: Path, tmp_path: Path
+) -> None:
+    """Nobody knows which content was looked at."""
+    path, cache = tmp_path / "video.mp4", FeatureCache(tmp_path / "features")
+    path.write_bytes(short_video.read_bytes())
+    mind = VideoMind.load(miniature, device="cpu", feature_cache=cache)
+    os.utime(path, (time.time() + 60,) * 2)
+    mind.ask(path, "When?")
+    assert not cache.folder.exists()
+    os.utime(path, (time.time() - 60,) * 2)
+    mind.ask(path, "When?")
+    assert cache.folder.exists()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -17,6 +19,7 @@ from tests.worker.made import Source, source_of
 from vm.moments import Candidate, Moment, Span
 from vm.result import Answer, Plan, Result, Step, VideoFacts
 from vm.video import VideoReader, open_video
+from worker import cli
 from worker.jobs import Claim, Request, Submission
 from worker.settings import Settings, using
 from worker.store import Checked, Store
@@ -32,15 +35,17 @@ class FakeMind:
 
     def __init__(self) -> None:
         self.opened: list[Path] = []
+        self.hashes: list[str] = []
         self.asked: list[str] = []
         self.answers: dict[str, Callable[[], Result]] = {}
 
     @contextmanager
-    def open(self, reader: VideoReader) -> Iterator[SimpleNamespace]:
+    def open(self, reader: VideoReader, content_hash: str) -> Iterator[SimpleNamespace]:
         self.opened.append(Path(reader.info.path))
+        self.hashes.append(content_hash)
         yield SimpleNamespace(video=FACTS, ask=self._ask)
 
-    def prefetch(self, reader: VideoReader) -> None:
+    def prefetch(self, reader: VideoReader, content_hash: str) -> None:
         """Nothing is looked at."""
 
     def _ask(self, question, mode, options, subtitles, window, min_answer_seconds, progress) -> Result:
@@ -124,6 +129,25 @@ def mind(monkeypatch: pytest.MonkeyPatch) -> FakeMind:
     # In a process of its own every video would cost its test half a second.
     monkeypatch.setattr("worker.ingest.opened", lambda path, settings: open_video(path))
     return fake
+
+
+@pytest.fixture
+def videomind(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> Iterator[Callable]:
+    """Runs the command in this process; gives its exit code, stdout and stderr."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    root = logging.getLogger()
+    log_handlers, level = root.handlers[:], root.level
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr("sys.argv", ["videomind", *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        return end.value.code, *capsys.readouterr()
+
+    yield call
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+    root.handlers[:], root.level = log_handlers, level
 
 
 @pytest.fixture

@@ -1,3 +1,4 @@
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -5,7 +6,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from tests.worker.made import source_of
+from tests.worker.made import Source, source_of
 from vm.errors import DecoderCrashed, DecodeTimeout, OutOfMemory, QuestionError
 from worker.analysis import Analyst
 from worker.errors import DatabaseUnusable
@@ -34,10 +35,13 @@ def _states(store: Store, ids: list[int]) -> list[tuple[str, str | None]]:
     return [(outcome.state, outcome.error_code) for outcome in store.analyses.outcomes(ids)]
 
 
-def test_questions_on_one_video_share_one_opening(analyst: Analyst, store: Store, registered, mind):
+def test_questions_on_one_video_share_one_opening(
+    analyst: Analyst, store: Store, registered, mind, source: Source
+):
     ids = registered("a", "b")
     assert analyst.work()
     assert len(mind.opened) == 1
+    assert mind.hashes == [source.sha256]
     assert [outcome.result.question for outcome in store.analyses.outcomes(ids)] == ["a", "b"]
     assert not analyst.work()
 
@@ -98,7 +102,7 @@ def test_a_failed_question_does_not_stop_the_others_and_what_may_pass_is_tried_a
 def test_what_fails_at_each_attempt_has_failed(store: Store, registered, mind, settings: Settings):
     mind.answers["bad"] = _raise(MemoryError("all gone"))
     ids = registered("bad")
-    analyst = Analyst(mind, store, replace(settings, max_attempts=2), _silent)
+    analyst = Analyst(mind, store, settings.changed(max_attempts=2), _silent)
     assert analyst.work()
     assert not analyst.work()  # it waits for its time
     with store.engine.begin() as connection:
@@ -203,7 +207,9 @@ def test_a_cancelled_analysis_stops_at_its_next_stage(analyst: Analyst, store: S
     assert mind.asked == ["a", "b"]
 
 
-def test_a_database_that_is_gone_ends_the_work(analyst: Analyst, store: Store, registered, mind, found):
+def test_a_database_that_is_gone_for_longer_than_a_lease_ends_the_work(
+    store: Store, settings: Settings, registered, mind, found
+):
     def lose() -> object:
         with store.engine.begin() as connection:
             connection.execute(text("ALTER TABLE analyses RENAME TO lost"))
@@ -212,8 +218,27 @@ def test_a_database_that_is_gone_ends_the_work(analyst: Analyst, store: Store, r
     mind.answers["a"] = lose
     registered("a", "b")
     with pytest.raises(DatabaseUnusable):
-        analyst.work()
+        Analyst(mind, store, replace(settings, lease_seconds=0.1), _silent).work()
     assert mind.asked == ["a"]
+
+
+def test_a_database_that_is_away_for_a_moment_costs_nothing(
+    analyst: Analyst, store: Store, registered, mind, found, caplog
+):
+    def _move(old: str, new: str) -> None:
+        with store.engine.begin() as connection:
+            connection.execute(text(f"ALTER TABLE {old} RENAME TO {new}"))
+
+    def lose() -> object:
+        _move("moments", "lost")
+        threading.Timer(0.2, _move, ("lost", "moments")).start()
+        return found("a")
+
+    mind.answers["a"] = lose
+    ids = registered("a", "b")
+    analyst.work()
+    assert _states(store, ids) == [("succeeded", None)] * 2
+    assert "waits for the database" in caplog.text
 
 
 def test_progress_is_told_and_kept_in_the_row(store: Store, registered, mind, settings: Settings):
@@ -235,10 +260,16 @@ def test_the_next_video_is_opened_while_this_one_is_worked_on(
     registered("a")
     other("b")
     prefetched = []
-    mind.prefetch = lambda reader: prefetched.append((Path(reader.info.path).name, list(mind.asked)))
+
+    def prefetch(reader, content_hash: str) -> None:
+        prefetched.append((Path(reader.info.path).name, content_hash, list(mind.asked)))
+
+    mind.prefetch = prefetch
     analyst = Analyst(mind, store, settings, _silent)
     analyst.work()
     analyst.work()
-    assert [name for name, _ in prefetched] == ["other.mp4"]
-    assert "b" not in prefetched[0][1]
+    assert [name for name, _, _ in prefetched] == ["other.mp4"]
+    assert "b" not in prefetched[0][2]
     assert mind.asked == ["a", "b"]
+    # By its content the model knows what it has seen before.
+    assert mind.hashes[0] != mind.hashes[1] == prefetched[0][1]

@@ -1,7 +1,6 @@
 import json
 import threading
 from collections.abc import Iterator
-from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from ipaddress import ip_network
 
@@ -46,7 +45,7 @@ def receivers() -> Iterator[list[Receiver]]:
 @pytest.fixture
 def here(settings: Settings) -> Settings:
     """Settings under which this machine may be called."""
-    return replace(settings, allowed_networks=(ip_network("127.0.0.0/8"),))
+    return settings.changed(allowed_networks=(ip_network("127.0.0.0/8"),))
 
 
 def _listening(receivers: list[Receiver], *statuses: int) -> Receiver:

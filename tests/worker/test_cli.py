@@ -1,212 +1,79 @@
-import json
-import signal
-from collections.abc import Callable, Iterator
+"""The program as a whole: what it starts with, and what becomes of settings it cannot use."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
-from vm import bundled
 from vm.errors import CheckpointError
-from worker import cli, options, schema
-from worker.settings import Settings
+
+PATIENCE = 600.0
+"""Seconds after which a process that should have ended counts as hung."""
 
 
 @pytest.fixture
-def videomind(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> Iterator[Callable]:
-    """Runs the command in this process; gives its exit code, stdout and stderr."""
-    handler = signal.getsignal(signal.SIGTERM)
+def start(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs the command as a process of its own, in an empty folder."""
 
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr("sys.argv", ["videomind", *map(str, arguments)])
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-        return end.value.code, *capsys.readouterr()
+    def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("VIDEOMIND_")}
+        return subprocess.run(
+            [sys.executable, "-c", "from worker.cli import main; main()", *arguments],
+            env={**kept, "XDG_DATA_HOME": str(tmp_path / "data"), **variables},
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+        )
 
-    yield call
-    signal.signal(signal.SIGTERM, handler)
-
-
-@pytest.fixture
-def run(videomind: Callable, mind, url: str) -> Callable:
-    return lambda *arguments: videomind("run", "--database", url, "--checkpoint", "fake", *arguments)
+    return run
 
 
-def test_run_shows_what_was_found(run: Callable, video: Path):
-    code, out, err = run(video, "-q", "Who comes in?")
-    assert (code, err) == (0, "")
-    assert "through the door" in out
-    assert "verifier 0.70" in out
+def test_help_comes_without_what_takes_seconds_to_import():
+    code = """
+import atexit, sys
+atexit.register(lambda: print(sorted({"torch", "transformers", "av"} & sys.modules.keys())))
+sys.argv = ["videomind", "--help"]
+from worker.cli import main
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[-1] == "[]"
+    shown = done.stdout.split()
+    assert {"ask", "run", "submit", "watch", "status", "moments", "answers", "coverage"} <= set(shown)
+    assert {"worker", "beat", "settings", "sql", "db"} <= set(shown)
 
 
-def test_run_gives_the_documented_json_one_line_a_question(run: Callable, video: Path, found):
-    code, out, _ = run(video, "-q", "a", "-q", "b", "--json")
-    lines = [json.loads(line) for line in out.splitlines()]
-    assert code == 0
-    assert [line["question"] for line in lines] == ["a", "b"]
-    assert lines[0]["moments"] == found("a").to_dict()["moments"]
-    assert lines[0].keys() == found("a").to_dict().keys()
+def test_a_setting_that_cannot_be_used_is_one_line_and_ends_with_3(start: Callable):
+    done = start("status", VIDEOMIND_LOG="loud")
+    assert (done.returncode, done.stdout) == (3, "")
+    assert done.stderr == "videomind: VIDEOMIND_LOG is 'loud': input should be 'text' or 'json'\n"
 
 
-def test_without_a_checkpoint_the_bundled_one_is_told_of(
-    videomind: Callable, mind, url: str, video: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_file_in_the_working_directory_sets_what_is_used(start: Callable, tmp_path: Path):
+    (tmp_path / ".env").write_text(f"VIDEOMIND_DATABASE_URL=sqlite:///{tmp_path}/here.db\n")
+    assert start("db", "upgrade").returncode == 0
+    assert (tmp_path / "here.db").exists()
+    assert not (tmp_path / "data").exists()
+
+
+def test_the_librarys_commands_read_the_file_as_well(
+    videomind: Callable, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ):
-    monkeypatch.setattr(bundled, "_PARTS", ())
-    monkeypatch.setattr(options, "current", lambda: Settings(url))
-    code, out, err = videomind("run", video, "-q", "a", "-q", "b", "--json")
-    assert (code, len(out.splitlines())) == (0, 2)
-    assert err == f"videomind: {bundled.BUNDLED_NOTICE}\n"
+    def refuse(video: Path, checkpoint: Path, *_: object) -> NoReturn:
+        raise CheckpointError(str(checkpoint))
 
-
-def test_a_bundled_checkpoint_that_is_not_whole_ends_with_4(
-    videomind: Callable, url: str, video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr(bundled, "BUNDLED_CHECKPOINT", tmp_path)
-    monkeypatch.setattr(options, "current", lambda: Settings(url))
-    code, out, err = videomind("run", video, "-q", "a")
-    assert (code, out) == (4, "")
-    assert f"{tmp_path / 'config.json'} is missing" in err
-
-
-def test_options_mode_and_settings_reach_the_analysis(run: Callable, video: Path, store):
-    run(video, "-q", "a", "--option", "x", "--option", "y", "--mode", "ground", "--window", "none")
-    with store.engine.begin() as connection:
-        row = connection.exec_driver_sql("SELECT options, mode, settings FROM analyses").one()
-    assert row == ('["x", "y"]', "ground", '{"window": null, "min_answer_seconds": null}')
-
-
-def test_questions_may_come_from_a_file_with_their_options(run: Callable, video: Path, tmp_path: Path):
-    asked = tmp_path / "questions.txt"
-    asked.write_text('a\n{"question": "b", "options": ["x", "y"]}\n{broken\n')
-    code, out, err = run(video, "--question-file", asked, "--json")
-    lines = [json.loads(line) for line in out.splitlines()]
-    assert [(line["question"], line["options"]) for line in lines] == [("a", []), ("b", ["x", "y"])]
-    assert err.startswith(f"videomind: {asked}, line 3: ")
-    assert (code, err.count("\n")) == (3, 1)
-
-
-def test_annotations_bring_videos_questions_and_truths(run: Callable, video: Path, tmp_path: Path):
-    truth = tmp_path / "truth.jsonl"
-    row = {"video": str(video), "question": "a", "spans": [[1.0, 1.6]], "options": ["x", "y"], "answer": "x"}
-    truth.write_text(json.dumps(row) + "\n")
-    code, out, err = run("--annotations", truth)
-    assert (code, err) == (0, "")
-    assert "moments  0:01.0 - 0:01.6  0:01.0 - 0:01.6   1.00\n" in out
-    assert "answer   x                through the door\n" in out
-
-
-def test_contact_sheets_are_drawn(run: Callable, video: Path, tmp_path: Path):
-    assert run(video, "-q", "a", "-q", "b", "--contact-sheet", tmp_path / "sheet.png")[0] == 0
-    assert sorted(path.name for path in tmp_path.glob("*.png")) == ["sheet-1.png", "sheet-2.png"]
-
-
-def test_a_missing_video_costs_only_itself(run: Callable, video: Path, tmp_path: Path):
-    code, out, err = run(tmp_path / "none.mp4", video, "-q", "a")
-    assert code == 3
-    assert err.startswith("videomind: cannot read")
-    assert err.count("\n") == 1
-    assert "through the door" in out
-
-
-def test_a_bad_video_ends_with_3_and_its_reason(run: Callable, tmp_path: Path):
-    (tmp_path / "bad.mp4").write_bytes(b"no video at all")
-    code, out, err = run(tmp_path / "bad.mp4", "-q", "a")
-    assert (code, out) == (3, "")
-    assert "bad.mp4" in err
-
-
-@pytest.mark.parametrize(("error", "code"), [(RuntimeError("odd"), 1), (CheckpointError("other"), 4)])
-def test_a_failed_analysis_decides_the_exit_code(
-    run: Callable, video: Path, mind, error: Exception, code: int
-):
-    def fail() -> None:
-        raise error
-
-    mind.answers["a"] = fail
-    found_code, out, err = run(video, "-q", "a", "-q", "b")
-    assert (found_code, err) == (code, "")
-    assert str(error) in out
-
-
-def test_a_bad_checkpoint_ends_with_4_before_any_row_is_made(
-    run: Callable, video: Path, store, monkeypatch: pytest.MonkeyPatch
-):
-    def refuse() -> None:
-        raise CheckpointError("weights.safetensors is cut off")
-
-    monkeypatch.setattr("worker.engine.loaded", refuse)
-    assert run(video, "-q", "a")[::2] == (4, "videomind: weights.safetensors is cut off\n")
-    assert store.analyses.outcomes([1]) == []
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        (),
-        ("-q",),
-        ("-q", "a", "--mode", "guess"),
-        ("-q", "a", "--window", "soon"),
-        ("-q", "a", "--nosuch"),
-        ("-q", "a", "--question-file", "questions.txt"),
-        ("--question-file", "questions.txt", "--option", "a"),
-        ("--annotations", "truth.jsonl"),
-        ("-q", "a", "--contact-sheet", "nowhere/sheet.png"),
-    ],
-)
-def test_wrong_usage_ends_with_2(run: Callable, video: Path, arguments: tuple[str, ...]):
-    assert run(video, *arguments)[0] == 2
-
-
-@pytest.mark.parametrize("arguments", [("-q", "a"), ("--annotations", "truth.jsonl", "-q", "a")])
-def test_wrong_usage_without_a_video_ends_with_2(run: Callable, arguments: tuple[str, ...]):
-    assert run(*arguments)[0] == 2
-
-
-def test_an_empty_question_ends_with_3(run: Callable, video: Path):
-    code, _, err = run(video, "-q", " ")
-    assert code == 3
-    assert err == "videomind: the question is empty: say what to look for\n"
-
-
-def test_an_interruption_is_one_line_and_leaves_nothing_running(run: Callable, video: Path, mind, store):
-    def interrupt() -> None:
-        signal.raise_signal(signal.SIGTERM)
-
-    mind.answers["a"] = interrupt
-    assert run(video, "-q", "a") == (130, "", "videomind: interrupted\n")
-    assert store.analyses.outcomes([1])[0].state == "queued"
-
-
-def test_db_check_tells_the_version(videomind: Callable, url: str):
-    assert videomind("db", "check", "--database", url) == (0, "tables are of version 0002\n", "")
-
-
-def test_db_check_refuses_a_database_without_tables(videomind: Callable, tmp_path: Path):
-    code, out, err = videomind("db", "check", "--database", f"sqlite:///{tmp_path}/new.db")
-    assert (code, out) == (3, "")
-    assert "run `videomind db upgrade`" in err
-
-
-def test_db_upgrade_sets_up_the_tables(videomind: Callable, tmp_path: Path):
-    url = f"sqlite:///{tmp_path}/new.db"
-    assert videomind("db", "upgrade", "--database", url) == (0, "tables are of version 0002\n", "")
-    assert schema.check(url) == "0002"
-
-
-def test_the_database_may_be_named_by_the_environment(
-    videomind: Callable, url: str, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr(options, "current", lambda: Settings(url))
-    assert videomind("db", "check")[0] == 0
-
-
-def test_sql_shows_rows_as_text_and_as_json(videomind: Callable, url: str, submitted):
-    submitted("Où?")
-    statement = "SELECT id, question FROM analyses"
-    assert videomind("sql", statement, "--database", url)[1] == "id  question\n--  --------\n1   Où?\n"
-    assert videomind("sql", statement, "--database", url, "--json")[1] == '{"id": 1, "question": "Où?"}\n'
-
-
-def test_sql_refuses_to_change_anything(videomind: Callable, url: str):
-    code, out, err = videomind("sql", "DELETE FROM analyses", "--database", url)
-    assert (code, out) == (3, "")
-    assert err.startswith("videomind: not authorized")
+    monkeypatch.setattr("vm.cli.watching", refuse)
+    monkeypatch.delenv("VIDEOMIND_CHECKPOINT", raising=False)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".env").write_text("VIDEOMIND_CHECKPOINT=/of/the/file\n")
+    assert videomind("ask", "a.mp4", "Who?") == (4, "", "videomind: /of/the/file\n")
+    monkeypatch.setenv("VIDEOMIND_CHECKPOINT", "/of/the/environment")
+    assert videomind("ask", "a.mp4", "Who?") == (4, "", "videomind: /of/the/environment\n")
+    given = videomind("ask", "a.mp4", "Who?", "--checkpoint", "/given")
+    assert given == (4, "", "videomind: /given\n")

@@ -33,9 +33,9 @@ def test_without_a_checkpoint_the_bundled_one_is_loaded_and_the_log_says_so(
         (tmp_path / part).parent.mkdir(exist_ok=True)
         (tmp_path / part).touch()
     monkeypatch.setattr(bundled, "BUNDLED_CHECKPOINT", tmp_path)
-    with using(Settings("sqlite://")):
+    with using(Settings(database_url="sqlite://")):
         assert engine.loaded() is engine.loaded()
-    assert loads == [(tmp_path, {"base": None, "device": "auto", "dtype": "auto"})]
+    assert loads == [(tmp_path, {"base": None, "device": "auto", "dtype": "auto", "feature_cache": None})]
     assert caplog.messages == [bundled.BUNDLED_NOTICE]
 
 
@@ -43,12 +43,28 @@ def test_a_bundled_checkpoint_that_is_not_there_is_an_error_that_says_what_to_do
     loads: list, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(bundled, "BUNDLED_CHECKPOINT", tmp_path)
-    with using(Settings("sqlite://")), pytest.raises(CheckpointNotFound, match="VIDEOMIND_CHECKPOINT"):
+    with (
+        using(Settings(database_url="sqlite://")),
+        pytest.raises(CheckpointNotFound, match="VIDEOMIND_CHECKPOINT"),
+    ):
         engine.loaded()
     assert loads == []
 
 
 def test_the_model_is_loaded_once_per_process(loads: list):
-    with using(Settings("sqlite://", checkpoint="here", base="there", device="cpu", dtype="float32")):
+    with using(
+        Settings(database_url="sqlite://", checkpoint="here", base="there", device="cpu", dtype="float32")
+    ):
         assert engine.loaded() is engine.loaded()
-    assert loads == [(Path("here"), {"base": "there", "device": "cpu", "dtype": "float32"})]
+    given = {"base": "there", "device": "cpu", "dtype": "float32", "feature_cache": None}
+    assert loads == [(Path("here"), given)]
+
+
+def test_features_are_kept_where_the_settings_say(loads: list, tmp_path: Path):
+    chosen = Settings(
+        database_url="sqlite://", checkpoint="here", feature_cache=tmp_path, feature_cache_bytes=2000
+    )
+    with using(chosen):
+        engine.loaded()
+    kept = loads[0][1]["feature_cache"]
+    assert (kept.folder, kept.max_bytes) == (tmp_path, 2000)

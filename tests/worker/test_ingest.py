@@ -88,9 +88,7 @@ def test_when_it_was_recorded_is_kept_with_what_told_it(
 def test_files_outside_of_the_roots_are_refused(
     store: Store, settings: Settings, mind, video: Path, tmp_path
 ):
-    from dataclasses import replace
-
-    registrar = Registrar(store, replace(settings, media_roots=(tmp_path,)), mind.fingerprint)
+    registrar = Registrar(store, settings.changed(media_roots=(tmp_path,)), mind.fingerprint)
     _submit(store, video)
     assert registrar.work() == []
     assert store.queues.arrivals()[0].error_code == "source_forbidden"

@@ -36,3 +36,16 @@ def test_a_text_line_does_too(capsys: pytest.CaptureFixture):
     with logs.about(analysis_id=7):
         logging.getLogger("worker").info("done")
     assert capsys.readouterr().err.endswith("INFO [analysis 7] done\n")
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_no_line_holds_a_urls_secrets(form: str, capsys: pytest.CaptureFixture):
+    logs.set_up(form)
+    url = "https://anna:hush@cams.example/gate.mp4?sig=f00d"
+    try:
+        raise ValueError(url)
+    except ValueError as error:
+        logging.getLogger("worker").error("cannot read %s", error, exc_info=error)
+    printed = capsys.readouterr().err
+    assert printed.count("https://anna:***@cams.example/gate.mp4?sig=***") == 2
+    assert "hush" not in printed

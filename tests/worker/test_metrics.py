@@ -51,6 +51,7 @@ def test_results_and_failures_are_counted(shown, found):
         return after[name] - before.get(name, 0.0)
 
     assert grown("videomind_analyses_total") == 1
+    assert after["videomind_model_memory_bytes"] > 10_000_000  # this process has loaded torch
     assert grown('videomind_stage_seconds_sum{stage="decode"}') == 0.25
     assert grown('videomind_failures_total{code="no_frames"}') == 1
     assert grown('videomind_failures_total{code="internal_error"}') == 1

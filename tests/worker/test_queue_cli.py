@@ -1,28 +1,16 @@
 import json
-import signal
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from worker import cli
+from vm.errors import InvalidSource
+from vm.moments import Span
+from vm.subtitles import Cue
+from worker.standing import Standing
 from worker.store import Store
-
-
-@pytest.fixture
-def videomind(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, url: str) -> Iterator[Callable]:
-    """Runs the command in this process, on the test's database; gives its exit code, stdout and stderr."""
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-
-    def call(command: str, *arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr("sys.argv", ["videomind", command, "--database", url, *map(str, arguments)])
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-        return end.value.code, *capsys.readouterr()
-
-    yield call
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
 
 
 def _lines(printed: str) -> list[dict]:
@@ -33,7 +21,7 @@ def test_what_is_submitted_is_answered_by_an_embedded_worker(
     videomind: Callable, store: Store, mind, video: Path
 ):
     code, out, _ = videomind("submit", video, "-q", "a", "-q", "b", "--priority", 7)
-    assert (code, out) == (0, f"submission 1: {video}\n")
+    assert (code, out) == (0, f"submission 1: {video.as_uri()}\n")
     code, _, err = videomind("worker", "--drain")
     assert code == 0
     assert "no broker is named" in err
@@ -47,7 +35,8 @@ def test_uris_are_taken_as_they_are_and_paths_made_absolute(
 ):
     monkeypatch.chdir(tmp_path)
     _, out, _ = videomind("submit", "a.mp4", "https://cams.example/b.mp4", "-q", "a", "--json")
-    assert [line["uri"] for line in _lines(out)] == [str(tmp_path / "a.mp4"), "https://cams.example/b.mp4"]
+    uris = [(tmp_path / "a.mp4").as_uri(), "https://cams.example/b.mp4"]
+    assert [line["uri"] for line in _lines(out)] == uris
     assert all(line["request_ids"] for line in _lines(out))
 
 
@@ -58,12 +47,23 @@ def test_uris_are_taken_as_they_are_and_paths_made_absolute(
         ("-q", "a", "--recorded-at", "yesterday"),
         ("-q", "a", "--recorded-at", "2026-03-01T08:00:00"),
         ("-q", "a", "--priority", "10"),
-        (),
+        ("--option", "a", "--option", "b"),
     ],
 )
 def test_wrong_usage_ends_with_2(videomind: Callable, store: Store, video: Path, arguments: tuple):
     assert videomind("submit", video, *arguments)[0] == 2
     assert store.queues.arrivals() == []
+
+
+def test_without_a_question_what_stands_is_asked(videomind: Callable, store: Store, mind, video: Path):
+    code, _, err = videomind("submit", video, "--collection", "depot")
+    assert code == 0
+    assert "nothing will be asked" in err
+    store.standing.add(Standing("Who climbs the fence?", "depot"))
+    code, _, err = videomind("submit", video, "--collection", "depot")
+    assert (code, err) == (0, "")
+    videomind("worker", "--drain")
+    assert mind.asked == ["Who climbs the fence?"]
 
 
 def test_the_status_names_what_waits_and_what_failed(
@@ -89,7 +89,6 @@ def test_what_was_cancelled_is_not_answered_and_can_be_tried_again(
     assert videomind("retry", 1)[:2] == (0, "1 queued again\n")
     videomind("worker", "--drain")
     assert mind.asked == ["a"]
-    assert videomind("worker", "--only", "nosuch")[0] == 2
     assert videomind("cancel")[0] == videomind("retry")[0] == 2
 
 
@@ -113,15 +112,60 @@ def test_analyses_are_found_by_their_words(videomind: Callable, store: Store, mi
     assert videomind("search", "elephant")[1] == ""
 
 
-def test_health_is_good_with_tables_and_bad_without(
-    videomind: Callable, store: Store, url: str, monkeypatch: pytest.MonkeyPatch
+def test_a_file_whose_name_is_no_text_is_found_again(
+    videomind: Callable, store: Store, mind, encode: Callable, tmp_path: Path
 ):
-    code, out, _ = videomind("health")
-    assert code == 0
-    assert out.startswith("ok  tables: version 0002")
-    with store.engine.begin() as connection:
-        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0001'")
-    code, out, err = videomind("health", "--json")
-    assert code == 3
-    assert [line["well"] for line in _lines(out)] == [False]
-    assert "not well: tables" in err
+    odd = tmp_path / os.fsdecode(b"caf\xe9 100%?.mp4")
+    encode(tmp_path / "plain.mp4").rename(odd)
+    videomind("submit", odd, "-q", "a")
+    videomind("worker", "--drain")
+    assert mind.opened == [odd]
+
+
+def test_subtitles_reach_the_question(videomind: Callable, store: Store, video: Path, tmp_path: Path):
+    spoken = tmp_path / "door.srt"
+    spoken.write_text("1\n00:00:00,500 --> 00:00:01,500\nCome in!\n")
+    assert videomind("submit", video, "-q", "a", "--subtitles", spoken)[0] == 0
+    request = store.submissions.claim_one(1, "me", timedelta(minutes=1)).submission.requests[0]
+    assert request.subtitles == (Cue(Span(0.5, 1.5), "Come in!"),)
+    spoken.write_text("nothing is said")
+    assert videomind("submit", video, "-q", "a", "--subtitles", spoken)[0] == 3
+
+
+def test_subtitles_belong_to_one_video(videomind: Callable, store: Store, video: Path, tmp_path: Path):
+    assert videomind("submit", video, video, "-q", "a", "--subtitles", tmp_path / "door.srt")[0] == 2
+    assert store.queues.arrivals() == []
+
+
+def test_annotations_bring_their_videos_and_are_answered_once(
+    videomind: Callable, store: Store, mind, video: Path, tmp_path: Path
+):
+    truth = tmp_path / "truth.jsonl"
+    rows = ({"video": str(video), "question": text, "spans": [[1.0, 1.6]]} for text in "ab")
+    truth.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    code, out, _ = videomind("submit", "--annotations", truth, "--json")
+    assert (code, [len(line["request_ids"]) for line in _lines(out)]) == (0, [2])
+    videomind("worker", "--drain")
+    code, out, _ = videomind("run", "--annotations", truth, "--checkpoint", "fake")
+    assert (code, mind.asked) == (0, ["a", "b"])
+    assert "moments  0:01.0 - 0:01.6  0:01.0 - 0:01.6  1.00\n" in out
+    assert videomind("submit", video, "--annotations", truth)[0] == 2
+    assert videomind("submit", "-q", "a")[0] == 2
+
+
+def test_what_a_url_keeps_secret_is_stored_and_not_shown(
+    videomind: Callable, store: Store, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("COLUMNS", "400")
+    secret = "https://anna:hush@cams.invalid/gate.mp4?X-Amz-Signature=f00d"
+    shown = "https://anna:***@cams.invalid/gate.mp4?X-Amz-Signature=***"
+    assert videomind("submit", secret, "-q", "a")[1] == f"submission 1: {shown}\n"
+    assert _lines(videomind("submit", secret, "-q", "a", "--json")[1])[0]["uri"] == shown
+    intake = store.submissions.claim_one(1, "me", timedelta(minutes=1))
+    assert intake.submission.uri == secret
+    store.submissions.fail(intake, InvalidSource(f"{secret} is odd"), 1)
+    for form in ((), ("--json",)):
+        printed = videomind("status", *form)[1]
+        assert "cams.invalid" in printed
+        assert "hush" not in printed
+        assert "f00d" not in printed

@@ -50,7 +50,7 @@ def test_a_missing_video_is_an_error_and_kept_as_one(store, mind, tmp_path: Path
 
 
 def test_a_new_database_is_set_up_before_the_model_is_loaded(mind, tmp_path: Path):
-    with using(Settings(f"sqlite:///{tmp_path}/new/videomind.db")):
+    with using(Settings(database_url=f"sqlite:///{tmp_path}/new/videomind.db")):
         runner.prepare()
     assert (tmp_path / "new" / "videomind.db").exists()
 

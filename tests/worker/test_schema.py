@@ -9,13 +9,13 @@ from typer.testing import CliRunner
 
 from tests.servers import DATABASES, together
 from worker import cli, schema
+from worker.archive_tables import Base
 from worker.database import open_engine
 from worker.errors import DatabaseUnusable, StaleSchema
-from worker.tables import Base
 
 pytestmark = pytest.mark.parametrize("database", DATABASES)
 
-HEAD = "0002"
+HEAD = "0003"
 CLAIM_INDEXES = ("ix_submissions_state_priority_submitted_at", "ix_analyses_state_priority_submitted_at")
 
 
@@ -122,7 +122,7 @@ def test_a_database_somebody_uses_is_not_touched_unasked(empty: str):
 
 def test_tables_of_an_older_program_are_refused_with_the_command_to_run(empty: str):
     _migrate(empty, "0001")
-    with pytest.raises(StaleSchema, match=r"version 0001, .* needs 0002: run `videomind db upgrade`"):
+    with pytest.raises(StaleSchema, match=r"version 0001, .* needs 0003: run `videomind db upgrade`"):
         schema.prepare(empty)
 
 

@@ -1,5 +1,4 @@
 from collections import Counter
-from dataclasses import replace
 
 import pytest
 
@@ -46,7 +45,7 @@ def test_what_a_lost_worker_held_too_often_is_given_up(
 ):
     with store.engine.begin() as connection:
         connection.exec_driver_sql("UPDATE analyses SET lease_expires_at = '2026-01-01 00:00:00.000000'")
-    sweep(store, replace(settings, max_attempts=1))
+    sweep(store, settings.changed(max_attempts=1))
     outcome = store.analyses.outcomes([claimed.analysis_id])[0]
     assert (outcome.state, outcome.error_code) == ("failed", "lost_worker")
 

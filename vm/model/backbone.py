@@ -90,6 +90,7 @@ class Backbone:
         self.eos_ids = checkpoint.end_ids
         self.decoder = _load_decoder(checkpoint, device) if "grounder" in self._heads else None
         self._role: str | None = None
+        self._vision_fingerprint: str | None = None
 
     @property
     def roles(self) -> tuple[str, ...]:
@@ -109,6 +110,13 @@ class Backbone:
     def tower(self) -> int:
         """Tells apart what different vision towers make of the same frames; here there is but one."""
         return 0
+
+    @property
+    def vision_fingerprint(self) -> str:
+        """Of that tower, the same in every process; see `vision.fingerprint`. Computed when first needed."""
+        if self._vision_fingerprint is None:
+            self._vision_fingerprint = vision.fingerprint(self._model.model.visual)
+        return self._vision_fingerprint
 
     @property
     def nbytes(self) -> int:

@@ -7,6 +7,8 @@ they are shared by every role, question and candidate.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from typing import Any
 
 import torch
@@ -34,6 +36,19 @@ def encode(tower: Any, patches: Tensor, rows: int, columns: int) -> Tensor:
         states = states + _attend(block.attn, block.norm1(states), rotary)
         states = states + block.mlp(block.norm2(states))
     return tower.merger(states).view(len(patches), patches.shape[1] // MERGE_SIZE**2, -1)
+
+
+def fingerprint(tower: Any) -> str:
+    """What features depend on besides the patches, as a sha256 in hexadecimal.
+
+    It is over the tower's settings, its weights as they are held, and the kind of device they are on.
+    """
+    settings = {k: v for k, v in tower.config.to_dict().items() if k != "transformers_version"}
+    total = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
+    for name, weight in tower.state_dict().items():
+        total.update(f"{name} {weight.dtype} {tuple(weight.shape)} {weight.device.type}".encode())
+        total.update(weight.cpu().flatten().view(torch.uint8).numpy())
+    return total.hexdigest()
 
 
 def _rotary(tower: Any, rows: int, columns: int, device: torch.device) -> tuple[Tensor, Tensor]:

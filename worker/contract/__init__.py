@@ -89,7 +89,7 @@ def check(task: TaskName, arguments: Mapping[str, Any]) -> None:
 
 def _submission(key: str, uri: str, arguments: Mapping[str, Any]) -> Submission:
     try:
-        requests = tuple(dict.fromkeys(map(_request, arguments["questions"])))
+        requests = tuple(dict.fromkeys(map(_request, arguments.get("questions", ()))))
         return Submission(
             key=key,
             uri=uri,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import httpcore2
@@ -15,9 +16,22 @@ from worker.sources.rules import SourceRules
 
 
 def post(url: str, body: dict[str, Any], rules: SourceRules) -> None:
-    """Sends `body`; whatever the receiver says beyond "received" (2xx) is not listened to.
+    """Sends `body`, as `send` does."""
+    send(url, encoded(body), rules)
+
+
+def encoded(body: dict[str, Any]) -> bytes:
+    """The JSON that is sent."""
+    return json.dumps(body, ensure_ascii=False).encode()
+
+
+def send(url: str, content: bytes, rules: SourceRules, headers: Mapping[str, str] | None = None) -> None:
+    """Sends JSON; whatever the receiver says beyond "received" (2xx) is not listened to.
 
     Redirects are not followed: what was meant for one receiver is not for another.
+
+    Args:
+        headers: beside those that every such request has.
 
     Raises:
         SourceForbidden: an address that is not allowed.
@@ -25,7 +39,6 @@ def post(url: str, body: dict[str, Any], rules: SourceRules) -> None:
         InvalidSource: the URL is malformed.
     """
     target = parse(url)
-    content = json.dumps(body, ensure_ascii=False).encode()
     backend = CheckedBackend(rules.allowed_networks, Deadline.after(rules.max_seconds))
     address = httpcore2.URL(
         scheme=target.raw_scheme, host=target.raw_host, port=target.port, target=target.raw_path
@@ -37,7 +50,7 @@ def post(url: str, body: dict[str, Any], rules: SourceRules) -> None:
         pool.stream(
             "POST",
             address,
-            headers=_headers(target, len(content)),
+            headers=_headers(target, len(content), headers or {}),
             content=content,
             extensions={"timeout": patience},
         ) as response,
@@ -47,11 +60,12 @@ def post(url: str, body: dict[str, Any], rules: SourceRules) -> None:
         raise SourceUnavailable(f"{shown(target)} answers {status}")
 
 
-def _headers(target: httpx2.URL, length: int) -> list[tuple[bytes, bytes]]:
+def _headers(target: httpx2.URL, length: int, more: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
     headers = {
         "Host": target.netloc.decode("ascii"),
         "User-Agent": "videomind-worker",
         "Content-Type": "application/json",
         "Content-Length": str(length),
+        **more,
     }
     return [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]

@@ -6,10 +6,17 @@ from types import TracebackType
 
 from worker.database import open_engine
 from worker.store.analyses import Analyses
+from worker.store.browse import Browse
 from worker.store.callbacks import Callbacks
+from worker.store.diffs import Diffs
+from worker.store.hits import Hits
 from worker.store.intake import Checked, Intakes
+from worker.store.pruning import Pruning
 from worker.store.queues import Queues
+from worker.store.reindex import Reindex
+from worker.store.schedules import Schedules
 from worker.store.sessions import Sessions
+from worker.store.standing import Standings
 from worker.store.submissions import Submissions
 
 __all__ = ["Checked", "Store"]
@@ -30,6 +37,13 @@ class Store:
         self.analyses = Analyses(sessions)
         self.callbacks = Callbacks(sessions)
         self.queues = Queues(sessions)
+        self.reindex = Reindex(sessions)
+        self.schedules = Schedules(sessions)
+        self.diffs = Diffs(sessions)
+        self.pruning = Pruning(sessions)
+        self.standing = Standings(sessions)
+        self.hits = Hits(sessions)
+        self.browse = Browse(sessions)
 
     def __enter__(self) -> Store:
         return self

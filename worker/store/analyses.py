@@ -12,7 +12,7 @@ from vm.result import Result
 from worker import rows
 from worker.errors import Quarantined
 from worker.jobs import Claim, Lease, Outcome
-from worker.store import coverage, leases, search
+from worker.store import coverage, leases, search, standing, switching
 from worker.store.sessions import Sessions, in_batches
 from worker.tables import Analysis, RequestRow, Submission, Video
 
@@ -77,6 +77,12 @@ class Analyses:
             video = session.scalars(select(Video).where(Video.id == _video_of(first))).one()
             return video.uri, video.sha256
 
+    def is_outranked(self, priority: int, fingerprint: str, most_attempts: int) -> bool:
+        """Whether something more urgent could be claimed just now."""
+        with self._sessions.begin() as session:
+            urgent = Analysis.fingerprint == fingerprint, Analysis.priority > priority
+            return leases.next_one(session, Analysis, most_attempts, *urgent) is not None
+
     def renew(self, held: Sequence[Lease], length: timedelta) -> list[Lease]:
         """Those that are still ours, now for so much longer."""
         with self._sessions.begin() as session:
@@ -99,6 +105,7 @@ class Analyses:
         False, and nothing is written, where another process has claimed the analysis since.
         """
         with self._sessions.begin() as session:
+            switching.lock_videos(session, [claim.video_id])
             ended = {"state": "succeeded", "progress": 1.0, "stage": "done"}
             columns = rows.result_columns(result)
             if not leases.end(session, Analysis, claim.lease, **ended, **columns):
@@ -107,6 +114,8 @@ class Analyses:
             coverage.clear(session, claim.analysis_id)
             session.add_all(rows.result_rows(claim.analysis_id, result, row.video.recorded_at))
             search.index(session, row, result.answer.text if result.answer else None)
+            switching.ended(session, [row.id])
+            standing.ended(session, row)
             return True
 
     def fail(self, claim: Claim, error: Exception, most_attempts: int) -> bool:
@@ -115,25 +124,28 @@ class Analyses:
         False, and nothing is written, where another process has claimed the analysis since.
         """
         with self._sessions.begin() as session:
+            switching.lock_videos(session, [claim.video_id])
             held = leases.fail(session, Analysis, claim.lease, claim.attempts, most_attempts, error)
             if held:
-                coverage.cover(session, [claim.analysis_id])
+                _unanswered(session, [claim.analysis_id])
             return held
 
     def end_cancelled(self, claim: Claim) -> bool:
         """Ends it as cancelled; it waits again where somebody has asked for it since."""
         with self._sessions.begin() as session:
+            switching.lock_videos(session, [claim.video_id])
             held = leases.end_cancelled(session, Analysis, claim.lease)
             if held:
-                coverage.cover(session, [claim.analysis_id])
+                _unanswered(session, [claim.analysis_id])
             return held
 
     def give_back(self, claims: Sequence[Claim]) -> None:
         """Hands back what is still running under these claims, for somebody else to take."""
         with self._sessions.begin() as session:
+            switching.lock_videos(session, [claim.video_id for claim in claims])
             held = leases.in_order(claim.lease for claim in claims)
             let_go = [lease.id for lease in held if leases.give_back(session, Analysis, lease)]
-            coverage.cover(session, let_go)
+            _unanswered(session, let_go)
 
     def cancel(self, analysis_ids: Sequence[int]) -> None:
         """What waits ends at once; what runs ends at its next stage."""
@@ -163,7 +175,8 @@ class Analyses:
             with self._sessions.begin() as session:
                 _release(session, select(Analysis.video_id).where(ended))
                 again = rows.asked_anew(leases.now(session))
-                statement = update(Analysis).where(ended).values(progress=0.0, stage=None, **again)
+                fresh = {"progress": 0.0, "stage": None, "run_id": None}
+                statement = update(Analysis).where(ended).values(**fresh, **again)
                 statement = statement.execution_options(synchronize_session=False)
                 count += len(session.scalars(statement.returning(Analysis.id)).all())
         return count
@@ -184,7 +197,7 @@ class Analyses:
             session.execute(update(Video).where(Video.id == video_id).values(state="quarantined", **told))
             open_ones = and_(Analysis.video_id == video_id, Analysis.state.in_(("queued", "running")))
             ended = leases.end_all(session, Analysis, open_ones, state="failed", **told)
-            coverage.cover(session, ended)
+            _unanswered(session, ended)
             return True
 
     def orphan(self, holders: str) -> list[int]:
@@ -201,9 +214,10 @@ class Analyses:
     def bury(self, most_attempts: int) -> Sequence[int]:
         """Ends as failed what was tried too often and has no living worker. Gives the ids."""
         with self._sessions.begin() as session:
-            coverage.cover(session, leases.end_unwanted(session, Analysis))
+            switching.lock_videos_of(session, leases.over(Analysis, leases.now(session), most_attempts))
+            _unanswered(session, leases.end_unwanted(session, Analysis))
             ids = leases.bury(session, Analysis, most_attempts)
-            coverage.cover(session, ids)
+            _unanswered(session, ids)
             return ids
 
     def outcomes(self, analysis_ids: Sequence[int]) -> list[Outcome]:
@@ -246,6 +260,12 @@ def _whole() -> Select[Analysis]:
     )
 
 
+def _unanswered(session: Session, analysis_ids: Sequence[int]) -> None:
+    """What follows where analyses may have ended without a result."""
+    coverage.cover(session, analysis_ids)
+    switching.ended(session, analysis_ids)
+
+
 def _release(session: Session, video_ids: Select[int]) -> None:
     """Ends the quarantine of the videos."""
     videos = select(Video).where(Video.id.in_(video_ids)).order_by(Video.id)
@@ -257,5 +277,6 @@ def _release(session: Session, video_ids: Select[int]) -> None:
 
 def _cancel(session: Session, which: ColumnElement[bool]) -> None:
     waiting = and_(which, Analysis.state == "queued")
-    coverage.cover(session, leases.end_all(session, Analysis, waiting, state="cancelled"))
+    switching.lock_videos_of(session, waiting)
+    _unanswered(session, leases.end_all(session, Analysis, waiting, state="cancelled"))
     leases.ask_to_end(session, Analysis, and_(which, Analysis.state == "running"))

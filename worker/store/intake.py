@@ -12,8 +12,9 @@ from vm.result import VideoFacts
 from worker import rows
 from worker.errors import Cancelled, Quarantined
 from worker.jobs import Intake, Origin, Submission
-from worker.store import coverage, leases, search
+from worker.store import asking, coverage, leases, sightings
 from worker.store.sessions import Sessions, found_or_added
+from worker.store.standing import ask_standing
 from worker.tables import Analysis, Collection, SourceRow, Video
 from worker.tables import Submission as SubmissionRow
 
@@ -36,7 +37,8 @@ class Intakes:
         self._sessions = sessions
 
     def register(self, intake: Intake, checked: Checked, fingerprint: str) -> list[int] | None:
-        """The ids of the analyses that answer the submission's requests, new or known, in their order.
+        """The ids of the analyses that answer the submission's requests, new or known, in their order, and
+        after them of those that answer the standing questions on what it comes from.
 
         What failed or was cancelled is queued again; what is queued, running or answered stays as it is,
         unless the submission insists. None, and nothing is written, where the work was taken over meanwhile.
@@ -59,9 +61,10 @@ class Intakes:
             ids = _analyses(session, video, submission, fingerprint)
             for request, analysis_id in zip(row.requests, ids, strict=True):
                 request.analysis_id = analysis_id
+            standing = [found.id for found in ask_standing(session, video, submission, fingerprint)]
             session.flush()
             leases.end(session, SubmissionRow, intake.lease, state="succeeded", video_id=video.id)
-            return ids
+            return [*ids, *(each for each in dict.fromkeys(standing) if each not in ids)]
 
     def record_unreadable(self, intake: Intake, sha256: str, size_bytes: int, error: Exception) -> None:
         """Why a video that was fetched cannot be opened."""
@@ -103,6 +106,7 @@ def _video(session: Session, submission: Submission, checked: Checked) -> Video:
         video.recorded_at = checked.recorded_at
         video.recorded_at_origin = checked.recorded_at_origin
         coverage.retime(session, video)
+        sightings.retime(session, video)
     return video
 
 
@@ -131,33 +135,11 @@ def _source(session: Session, collection: str, source: str) -> SourceRow:
 
 def _analyses(session: Session, video: Video, submission: Submission, fingerprint: str) -> list[int]:
     """One analysis for each request, new or known. Whoever else registers the video waits for its row."""
-    run = submission.key if submission.force else ""
-    keys = [request.key(video.sha256, fingerprint, run) for request in submission.requests]
-    known = select(Analysis).where(Analysis.idempotency_key.in_(keys)).order_by(Analysis.id)
-    by_key = {row.idempotency_key: row for row in session.scalars(known.with_for_update())}
-    moment = leases.now(session)
-    for row in by_key.values():
-        _ask_again(row, submission.priority, moment)
-    for key, request in zip(keys, submission.requests, strict=True):
-        if key not in by_key:
-            by_key[key] = row = Analysis(
-                video_id=video.id,
-                idempotency_key=key,
-                fingerprint=fingerprint,
-                progress=0.0,
-                **rows.request_columns(request),
-                **rows.new_job(moment, submission.priority),
-            )
-            session.add(row)
-            search.index(session, row)
-    return [by_key[key].id for key in keys]
-
-
-def _ask_again(row: Analysis, priority: int, moment: datetime) -> None:
-    """What has ended without a result is queued again; what was to be cancelled is wanted after all."""
-    if row.state in ("failed", "cancelled"):
-        for name, value in rows.asked_anew(moment).items():
-            setattr(row, name, value)
-        row.progress, row.stage = 0.0, None
-    row.priority = max(row.priority, priority)
-    row.cancel_requested = False
+    # Standing questions are asked afterwards: all are locked now, in one order.
+    known = select(Analysis.id).where(Analysis.video_id == video.id).order_by(Analysis.id)
+    session.execute(known.with_for_update()).all()
+    wanted = asking.Wanted(fingerprint, submission.priority, submission.key if submission.force else "")
+    found = asking.ask(session, video, submission.requests, wanted)
+    for row in found:
+        asking.want_now(session, row)
+    return [row.id for row in found]

@@ -214,14 +214,24 @@ def holders(session: Session, job: Table) -> list[str]:
 
 def bury(session: Session, job: Table, most_attempts: int) -> Sequence[int]:
     """Ends as failed what was tried too often and has no living worker. Gives the ids."""
-    moment = now(session)
-    over = and_(or_(job.state == "queued", _left(job, moment)), job.attempts >= most_attempts)
+    given_up = and_(_at_rest(job, now(session)), job.attempts >= most_attempts)
     code, message = described(LostWorker(f"the worker was lost at each of {most_attempts} attempts"))
     told = {
         "error_code": func.coalesce(job.error_code, code),
         "error_message": func.coalesce(job.error_message, message),
     }
-    return end_all(session, job, over, state="failed", **told)
+    return end_all(session, job, given_up, state="failed", **told)
+
+
+def over(job: Table, moment: datetime, most_attempts: int) -> ColumnElement[bool]:
+    """What `end_unwanted` and `bury` end."""
+    unwanted = and_(_left(job, moment), job.cancel_requested.is_(True))
+    return or_(unwanted, and_(_at_rest(job, moment), job.attempts >= most_attempts))
+
+
+def _at_rest(job: Table, moment: datetime) -> ColumnElement[bool]:
+    """Nobody works on it."""
+    return or_(job.state == "queued", _left(job, moment))
 
 
 def end_unwanted(session: Session, job: Table) -> Sequence[int]:

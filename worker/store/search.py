@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import re
 
-from sqlalchemy import text
+from sqlalchemy import column, false, select, text
 from sqlalchemy.orm import Session
+from sqlalchemy.sql.selectable import SelectBase
 
 from worker.columns import plain_text
 from worker.tables import Analysis
@@ -23,13 +24,15 @@ _ADD = {
         "ON CONFLICT (analysis_id) DO UPDATE SET document = excluded.document"
     ),
 }
-_FIND = {
-    "sqlite": text(
-        "SELECT analysis_id FROM search_index WHERE search_index MATCH :words "
-        "ORDER BY rank, analysis_id LIMIT :most"
+_MATCH = {
+    "sqlite": "SELECT analysis_id FROM search_index WHERE search_index MATCH :words",
+    "postgresql": (
+        "SELECT analysis_id FROM search_index WHERE document @@ plainto_tsquery('simple', :words)"
     ),
-    "postgresql": text(
-        "SELECT analysis_id FROM search_index WHERE document @@ plainto_tsquery('simple', :words) "
+}
+_BEST = {
+    "sqlite": "ORDER BY rank, analysis_id LIMIT :most",
+    "postgresql": (
         "ORDER BY ts_rank(document, plainto_tsquery('simple', :words)) DESC, analysis_id LIMIT :most"
     ),
 }
@@ -44,14 +47,26 @@ def index(session: Session, analysis: Analysis, answer: str | None = None) -> No
 
 def find(session: Session, words: str, most: int) -> list[int]:
     """Ids of the analyses in which all the words occur, the best first."""
+    if not (wanted := _wanted(session, words)):
+        return []
+    query = text(f"{_MATCH[_dialect(session)]} {_BEST[_dialect(session)]}")
+    return list(session.scalars(query, {"words": wanted, "most": most}))
+
+
+def matching(session: Session, words: str) -> SelectBase:
+    """The same, all of them in no order, to be part of another query."""
+    if not (wanted := _wanted(session, words)):
+        return select(Analysis.id).where(false())
+    return text(_MATCH[_dialect(session)]).bindparams(words=wanted).columns(column("analysis_id"))
+
+
+def _wanted(session: Session, words: str) -> str:
+    """The words as the database reads them; none where there is none to look for."""
     # What is no character in any text would be refused, and what holds no letter is no word.
     found = [word for word in re.findall(r"[^\s\0\ud800-\udfff]+", words) if re.search(r"\w", word)]
-    if not found:
-        return []
-    dialect = _dialect(session)
-    if dialect == "sqlite":  # quoted, words are words: FTS5 would take AND, NEAR or a star for its own
+    if _dialect(session) == "sqlite":  # quoted, words are words: FTS5 would take AND or a star for its own
         found = ['"' + word.replace('"', '""') + '"' for word in found]
-    return list(session.scalars(_FIND[dialect], {"words": " ".join(found), "most": most}))
+    return " ".join(found)
 
 
 def _dialect(session: Session) -> str:

@@ -11,7 +11,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from worker.columns import Base
-from worker.database import translated_errors
+from worker.database import reading, translated_errors
 
 Row = TypeVar("Row", bound=Base)
 _BATCH = 10_000
@@ -30,6 +30,13 @@ class Sessions:
     @contextmanager
     def begin(self) -> Iterator[Session]:
         with translated_errors(self.engine), Session(self.engine) as session, session.begin():
+            yield session
+
+    @contextmanager
+    def reading(self) -> Iterator[Session]:
+        """A transaction that only reads, and may take long: nobody waits for it."""
+        engine = reading(self.engine)
+        with translated_errors(engine), Session(engine) as session, session.begin():
             yield session
 
 

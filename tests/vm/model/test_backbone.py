@@ -1,4 +1,5 @@
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -264,3 +265,20 @@ def test_a_role_whose_embeddings_and_head_differ_in_length_is_refused(root: Path
     save_file(tensors, path)
     with pytest.raises(TensorMismatch, match="embed_tokens"):
         Backbone(open_checkpoint(root / "checkpoint"), CPU, torch.float32)
+
+
+@pytest.mark.parametrize(
+    ("weight", "is_the_towers"),
+    [("visual.blocks.1.mlp.fc2.bias", True), ("model.layers.0.mlp.up_proj.weight", False)],
+)
+def test_the_vision_fingerprint_is_the_towers_alone(
+    backbone: Backbone, root: Path, weight: str, is_the_towers: bool
+) -> None:
+    """Whatever becomes of adapters and language model."""
+    shutil.rmtree(root / "checkpoint" / "verifier")
+    path = root / "base" / "model.safetensors"
+    tensors = load_file(path)
+    tensors[weight] = -tensors[weight]
+    save_file(tensors, path)
+    other = Backbone(open_checkpoint(root / "checkpoint"), CPU, torch.float32)
+    assert (other.vision_fingerprint != backbone.vision_fingerprint) is is_the_towers

@@ -1,3 +1,4 @@
+from copy import deepcopy
 from typing import Any
 
 import pytest
@@ -5,7 +6,7 @@ import torch
 from transformers import Qwen2VLConfig
 from transformers.models.qwen2_vl.modeling_qwen2_vl import Qwen2VisionTransformerPretrainedModel
 
-from vm.model.vision import encode
+from vm.model.vision import encode, fingerprint
 
 
 @pytest.fixture(scope="module")
@@ -59,3 +60,12 @@ def test_rows_and_columns_are_not_mixed_up(tower: Any) -> None:
     patches = random_patches(1, 4, 6)
     wide, tall = (encode(tower, patches, *grid) for grid in ((4, 6), (6, 4)))
     assert (wide - tall).abs().max() > 0.1
+
+
+def test_a_fingerprint_tells_apart_whatever_gives_other_features(tower: Any) -> None:
+    same, other_weight, other_settings, other_dtype = (deepcopy(tower) for _ in range(4))
+    other_weight.merger.mlp[2].weight[0, 0] += 1e-3
+    other_settings.config.num_heads = 6
+    other_dtype.half()
+    assert fingerprint(same) == fingerprint(tower)
+    assert len({fingerprint(each) for each in (tower, other_weight, other_settings, other_dtype)}) == 4

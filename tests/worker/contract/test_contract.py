@@ -21,6 +21,14 @@ def test_the_least_that_can_be_submitted():
     assert (submission.priority, submission.force, submission.recorded_at) == (5, False, None)
 
 
+@pytest.mark.parametrize("questions", [{}, {"questions": []}])
+def test_without_questions_only_the_standing_ones_are_asked(questions: dict):
+    here = {"version": 1, "uri": LEAST["uri"], "collection": "depot"}
+    assert parse_submit("k", {**here, **questions}).requests == ()
+    folder = {"version": 1, "path": "/videos", "collection": "depot", **questions}
+    assert parse_ingest_directory("k", folder).template.requests == ()
+
+
 def test_everything_that_can_be_submitted():
     question = {
         "question": "Who?",
@@ -56,7 +64,7 @@ def test_everything_that_can_be_submitted():
     [
         ({"version": 2}, "version"),
         ({"uri": ""}, "uri"),
-        ({"questions": []}, "questions"),
+        ({"questions": None}, "questions"),
         ({"questions": [{"question": "a"}, {"question": 7}]}, r"questions\[1\].question"),
         ({"questions": [{"question": " "}]}, "question is empty"),
         ({"questions": [{"question": "a", "options": ["one"]}]}, "options"),

@@ -10,9 +10,9 @@ from worker.store import Store
 
 ASKED = {
     "SELECT * FROM moment_view WHERE starts_at BETWEEN '2026-03-01' AND '2026-03-02'": "ix_moments_starts_at",
-    "SELECT * FROM moment_view WHERE video_id = 7": "ix_analyses_video_id_state",
+    "SELECT * FROM moment_view WHERE video_id = 7": "ix_analyses_video_id",
     "SELECT * FROM moment_view WHERE analysis_id = 7": "uq_moments_analysis_id_rank",
-    "SELECT * FROM answer_view WHERE video_id = 7": "ix_analyses_video_id_state",
+    "SELECT * FROM answer_view WHERE video_id = 7": "ix_analyses_video_id",
     "SELECT * FROM answer_view WHERE finished_at > '2026-03-01'": "ix_analyses_finished_at",
     "SELECT * FROM coverage_gap_view WHERE analysis_id = 7": "uq_coverage_analysis_id_position",
     "SELECT * FROM videos WHERE source_id = 1 AND recorded_at > '2026-03-01'": (
@@ -31,9 +31,11 @@ FILL = (
     "FROM n WHERE i <= 400",
     f"INSERT INTO submissions (key, uri, force, callback_attempts, {JOB}) {MANY} "
     f"SELECT CAST(i AS TEXT), 'file:///a', false, 0, {WAITING} FROM n",
+    "INSERT INTO generations (key, fingerprint, settings, begun_at) "
+    "VALUES ('k', 'f', '{}', CURRENT_TIMESTAMP)",
     "INSERT INTO analyses (video_id, idempotency_key, question, options, mode, settings, fingerprint, "
-    f"progress, {JOB}) {MANY} SELECT 1 + i % 400, CAST(i AS TEXT), 'Who?', '[]', 'auto', '{{}}', 'f', 0, "
-    f"{WAITING} FROM n",
+    f"asked_key, current, generation_id, progress, {JOB}) {MANY} SELECT 1 + i % 400, CAST(i AS TEXT), "
+    f"'Who?', '[]', 'auto', '{{}}', 'f', CAST(i AS TEXT), true, 1, 0, {WAITING} FROM n",
     "INSERT INTO moments (analysis_id, rank, start_seconds, end_seconds, starts_at, ends_at, confidence, "
     f"fallback, query) {MANY} SELECT i, 1, 0, 1, CURRENT_TIMESTAMP, CURRENT_TIMESTAMP, 1, false, 'q' FROM n",
     "INSERT INTO answers (analysis_id, text, start_seconds, end_seconds) "
@@ -95,7 +97,7 @@ def test_what_is_next_is_found_without_sorting_all_that_waits(filled: Store):
         for some in (plan, _plan(filled, *left_behind)):
             assert f"ix_{table}_state_priority_submitted_at" in some
         for statement in statements[2:]:
-            assert "ix_analyses_video_id_state" in _plan(filled, *statement)
+            assert "ix_analyses_video_id" in _plan(filled, *statement)
 
 
 def test_what_analysts_ask_is_found_by_an_index(filled: Store, subtests: pytest.Subtests):
@@ -112,5 +114,5 @@ def test_the_gaps_of_one_video_are_found_in_a_database_for_many(filled: Store, d
     if database == "sqlite":
         return  # which goes through all of them
     plan = _plan(filled, "SELECT * FROM coverage_gap_view WHERE video_id = 7")
-    assert "ix_analyses_video_id_state" in plan
+    assert "ix_analyses_video_id" in plan
     assert "Seq Scan" not in plan

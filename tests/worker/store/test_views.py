@@ -18,7 +18,7 @@ from worker import rows
 from worker.errors import SourceUnavailable
 from worker.jobs import VERDICTS, Request, Submission
 from worker.store import Checked, Store
-from worker.tables import Analysis, CoverageRow, Video
+from worker.tables import Analysis, CoverageRow, Generation, Video
 
 FACTS = VideoFacts("", 60.0, 25.0, 1500, 640, 480, "h264", 0, 0.0)
 EIGHT = datetime(2026, 3, 1, 8, 0, 0, 999_999, tzinfo=UTC)
@@ -159,6 +159,8 @@ def _keep(store: Store, found: list[tuple[int, list[tuple[int, int, str]]]]) -> 
     """One video and analysis for each search, in place of those there were."""
     with Session(store.engine) as session, session.begin():
         session.execute(delete(Video))
+        session.execute(delete(Generation))
+        session.add(Generation(id=1, key="k", fingerprint="f", settings={}, begun_at=EIGHT))
         for number, (duration, windows) in enumerate(found, start=1):
             known = {"uri": "file:///a.mp4", "state": "readable", "crashes": 0, "added_at": EIGHT}
             length = {"duration": duration / PER_SECOND, "recorded_at": EIGHT if number % 2 else None}
@@ -166,6 +168,7 @@ def _keep(store: Store, found: list[tuple[int, list[tuple[int, int, str]]]]) -> 
             session.flush()
             asked = rows.request_columns(Request("Who?"))
             given = {"idempotency_key": f"{number}", "fingerprint": "f", "progress": 0.0}
+            given |= {"asked_key": "who", "current": number % 3 > 0, "generation_id": 1}
             session.add(Analysis(id=number, video_id=number, **given, **asked, **rows.new_job(EIGHT)))
             session.flush()
             for position, (start, end, verdict) in enumerate(windows, start=1):

@@ -1,0 +1,82 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from shutil import copyfile
+
+import pytest
+from sqlalchemy import text
+
+from worker.store import Store
+
+PATIENCE = 600.0
+"""Seconds after which what should have happened counts as not happening."""
+
+
+@pytest.fixture
+def start(url: str, tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Starts `videomind watch` as a process of its own."""
+    started: list[subprocess.Popen[str]] = []
+
+    def popen(*arguments: object) -> subprocess.Popen[str]:
+        code = "from worker.cli import main; main()"
+        command = [sys.executable, "-c", code, "watch", *map(str, arguments), "--database", url]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+        started.append(subprocess.Popen(command, env=environment, **pipes))
+        return started[-1]
+
+    yield popen
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def _until(store: Store, count: int) -> list[tuple]:
+    """The submissions, once there are so many."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        with store.engine.begin() as connection:
+            found = connection.execute(text("SELECT uri, collection, source FROM submissions ORDER BY id"))
+            rows = [tuple(row) for row in found]
+        if len(rows) >= count:
+            return rows
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+
+
+def test_what_is_finished_is_submitted_once_and_ctrl_c_ends_it(
+    start: Callable, store: Store, video: Path, tmp_path: Path
+):
+    folder = tmp_path / "camera"
+    (folder / "march").mkdir(parents=True)
+    place = ("--collection", "depot", "--source", "gate", "--pattern", "*.mp4", "--recursive")
+    process = start(folder, "-q", "Who?", "--option", "a", "--option", "b", *place, "--every", 1)
+    copyfile(video, folder / "one.mp4")
+    copyfile(video, folder / "other.txt")
+    assert _until(store, 1) == [((folder / "one.mp4").as_uri(), "depot", "gate")]
+    copyfile(video, folder / "march" / "two.mp4")
+    rows = _until(store, 2)
+    assert rows[1] == ((folder / "march" / "two.mp4").as_uri(), "depot", "gate")
+    lines = [process.stdout.readline() for _ in rows]
+    assert lines == [f"submission {number}: {row[0]}\n" for number, row in enumerate(rows, start=1)]
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=PATIENCE)
+    assert (process.returncode, out, err) == (0, "", "videomind: no longer watching\n")
+    assert len(_until(store, 2)) == 2
+    with store.engine.begin() as connection:
+        asked = connection.execute(text("SELECT question, options FROM requests")).all()
+    assert [tuple(row) for row in asked] == [("Who?", '["a", "b"]')] * 2
+
+
+def test_what_is_wrong_from_the_beginning_ends_it(videomind: Callable, store: Store, tmp_path: Path):
+    code, out, err = videomind("watch", tmp_path / "none", "-q", "a")
+    assert (code, out) == (3, "")
+    assert "none" in err
+    assert videomind("watch", tmp_path, "-q", "")[0] == 3
+    assert videomind("watch", tmp_path, "-q", "a", "--source", "gate")[0] == 2
+    assert videomind("watch", tmp_path)[0] == 2
+    assert store.queues.arrivals() == []

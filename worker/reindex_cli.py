@@ -1,0 +1,297 @@
+"""The commands around generations: plan a re-indexing, run it, compare, take it back, schedule it."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.live import Live
+
+from vm.cli import app, check_contact_sheet
+from vm.terminal import print_json, progress
+from worker import broker, engine, reindex_show
+from worker.celery_app import ANALYSE
+from worker.options import AsJson, CollectionName, Database, SourceName, opened_store
+from worker.reindexing import BACKGROUND, MOST_BACKGROUND, REASONS, CatchUp, Limits, Reason, Rule
+from worker.scheduling import Schedule
+from worker.settings import current
+from worker.store import Store
+from worker.store.pruning import Retention
+
+reindex = typer.Typer(help="Ask archives anew, and compare before and after.", no_args_is_help=True)
+schedule = typer.Typer(help="Have archives asked anew by themselves.", no_args_is_help=True)
+app.add_typer(reindex, name="reindex")
+app.add_typer(schedule, name="schedule")
+
+_FINAL = ("finished", "cancelled", "rolled_back", "paused")
+RunId = Annotated[int, typer.Argument(metavar="RUN", help="As `videomind reindex status` has it.")]
+Name = Annotated[str, typer.Argument(metavar="NAME")]
+Stale = Annotated[bool, typer.Option("--stale", help="Answered by another checkpoint than the present one.")]
+Failed = Annotated[bool, typer.Option("--failed", help="Failed, and never answered.")]
+Never = Annotated[
+    bool, typer.Option("--never", help="Never asked anything; give --question, or have standing questions.")
+]
+OlderThan = Annotated[float | None, typer.Option(metavar="DAYS", help="Answered longer ago.")]
+LowScore = Annotated[float | None, typer.Option(metavar="S", help="The best moment's score is lower.")]
+Since = Annotated[str | None, typer.Option(metavar="INSTANT", help="Recorded at or after, with its zone.")]
+Until = Annotated[str | None, typer.Option(metavar="INSTANT", help="Recorded before.")]
+Questions = Annotated[list[str] | None, typer.Option("--question", "-q", metavar="TEXT", help="For --never.")]
+Priority = Annotated[int, typer.Option(min=0, max=MOST_BACKGROUND, help="Live work has 5.")]
+Budget = Annotated[
+    float | None, typer.Option(metavar="H", help="Hours of compute at most, each night of --hours.")
+]
+Hours = Annotated[str | None, typer.Option(metavar="HOURS", help="Only at that time of day: 22:00-06:00.")]
+TimeZone = Annotated[
+    str, typer.Option("--time-zone", metavar="ZONE", help="Of hours and cron, as Europe/Berlin.")
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Change nothing, only tell.")]
+
+
+@reindex.command()
+def plan(
+    stale: Stale = False,
+    failed: Failed = False,
+    never: Never = False,
+    older_than: OlderThan = None,
+    low_score: LowScore = None,
+    collection: CollectionName = None,
+    source: SourceName = None,
+    since: Since = None,
+    until: Until = None,
+    question: Questions = None,
+    priority: Priority = BACKGROUND,
+    budget_hours: Budget = None,
+    hours: Hours = None,
+    time_zone: TimeZone = "UTC",
+    dry_run: DryRun = False,
+    database: Database = None,
+    as_json: AsJson = False,
+) -> None:
+    """Choose what to ask anew, and tell how much that is. Without a reason: --stale.
+
+    \b
+    videomind reindex plan --stale --collection depot --dry-run
+    videomind reindex plan --low-score 0.45 --since 2026-01-01T00:00Z --hours 22:00-06:00 --budget-hours 6
+    """
+    reasons = _reasons(stale, failed, never, older_than, low_score)
+    bounds = (older_than, low_score, collection, source, since, until, tuple(question or ()))
+    rule = Rule(reasons, *bounds)
+    limits = Limits(priority, budget_hours, hours, time_zone)
+    with opened_store(database) as store:
+        if dry_run:
+            run_id, found = None, store.reindex.estimate(rule, engine.fingerprint())
+        else:
+            run_id, found = store.reindex.plan(rule, limits, engine.fingerprint())
+    if as_json:
+        print_json(json.dumps({"run": run_id, **asdict(found)}))
+        return
+    for line in reindex_show.selection_lines(found):
+        typer.echo(line)
+    if run_id is not None:
+        typer.echo(f"run {run_id}: begin it with `videomind reindex start {run_id}`")
+
+
+@reindex.command()
+def start(run: RunId, database: Database = None) -> None:
+    """Begin a planned run, or go on with a paused one. Workers do it, behind all live work."""
+    with opened_store(database) as store:
+        store.reindex.start(run)
+        broker.wake(ANALYSE, store.reindex.feed(engine.fingerprint()))
+        _tell(store, run)
+
+
+@reindex.command()
+def resume(run: RunId, database: Database = None) -> None:
+    """Go on with a paused run."""
+    start(run, database)
+
+
+@reindex.command()
+def pause(run: RunId, database: Database = None) -> None:
+    """Begin nothing more of a run; what has begun ends."""
+    with opened_store(database) as store:
+        store.reindex.pause(run)
+        _tell(store, run)
+
+
+@reindex.command()
+def cancel(run: RunId, database: Database = None) -> None:
+    """End a run. What readers see of it already stays: take that back with rollback."""
+    with opened_store(database) as store:
+        store.reindex.cancel(run)
+        _tell(store, run)
+
+
+@reindex.command()
+def rollback(run: RunId, database: Database = None) -> None:
+    """Have readers see again what they saw before a run, all at once."""
+    with opened_store(database) as store:
+        back, left = store.reindex.rollback(run)
+    typer.echo(f"run {run} was rolled back: {back} questions")
+    if left:
+        typer.echo(f"{left} were left: they were asked anew since, or what they had was pruned")
+
+
+@reindex.command()
+def status(
+    run: Annotated[int | None, typer.Argument(metavar="RUN", help="This one; else the latest.")] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Go on until it has ended.")] = False,
+    database: Database = None,
+    as_json: AsJson = False,
+) -> None:
+    """Tell how far runs are, what they took and what is still to come."""
+    with opened_store(database) as store:
+
+        def look() -> list[Any]:
+            return store.reindex.runs() if run is None else [store.reindex.run(run)]
+
+        if as_json:
+            for found in look():
+                print_json(json.dumps(reindex_show.run_values(found), default=datetime.isoformat))
+            return
+        with Live(reindex_show.run_table(look()), console=Console(), auto_refresh=False) as live:
+            while watch and not all(found.state in _FINAL for found in look()):
+                time.sleep(1)
+                live.update(reindex_show.run_table(look()), refresh=True)
+            live.update(reindex_show.run_table(look()), refresh=True)
+
+
+@reindex.command()
+def diff(
+    run: RunId,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="Changes at most.")] = 20,
+    all_ranks: Annotated[bool, typer.Option("--all-ranks", help="Not the best moments alone.")] = False,
+    contact_sheet: Annotated[
+        Path | None, typer.Option(metavar="OUT.png", dir_okay=False, help="Frames of the largest changes.")
+    ] = None,
+    database: Database = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compare what readers saw before a run with what they see after it."""
+    check_contact_sheet(contact_sheet)
+    with opened_store(database) as store:
+        store.reindex.run(run)
+        counts = store.diffs.count(run, all_ranks)
+        changes = store.diffs.largest(run, limit, all_ranks)
+    if as_json:
+        print_json(json.dumps({"run": run, "counts": dict(counts)}))
+        for change in changes:
+            print_json(json.dumps(asdict(change), ensure_ascii=False))
+    else:
+        Console().print(reindex_show.diff_table(counts, changes))
+    if contact_sheet:
+        from worker.reindex_sheet import draw  # loads torch
+
+        draw(changes, current(), contact_sheet)
+
+
+@reindex.command()
+def prune(
+    keep: Annotated[int, typer.Option(min=0, help="Earlier answers of each question.")] = 1,
+    older_than: Annotated[
+        float, typer.Option(metavar="DAYS", min=0, help="What was replaced later stays.")
+    ] = 30,
+    dry_run: DryRun = False,
+    database: Database = None,
+) -> None:
+    """Forget earlier answers that readers do not see any more. Nothing else ever does."""
+    retention = Retention(keep, older_than)
+    with opened_store(database) as store:
+        total = store.pruning.count(retention)
+        if dry_run:
+            typer.echo(f"{total} earlier answers would be forgotten")
+            return
+        done = 0
+        with progress() as report:
+            while count := store.pruning.prune(retention):
+                done += count
+                report("pruning", min(1.0, done / max(1, total)))
+        typer.echo(f"{done} earlier answers are forgotten")
+
+
+@schedule.command("add")
+def add_schedule(
+    name: Name,
+    cron: Annotated[str, typer.Option(metavar="EXPRESSION", help="Five fields: '0 22 * * 1-5'.")],
+    stale: Stale = False,
+    failed: Failed = False,
+    never: Never = False,
+    older_than: OlderThan = None,
+    low_score: LowScore = None,
+    collection: CollectionName = None,
+    source: SourceName = None,
+    since: Since = None,
+    until: Until = None,
+    question: Questions = None,
+    priority: Priority = BACKGROUND,
+    budget_hours: Budget = None,
+    hours: Hours = None,
+    time_zone: TimeZone = "UTC",
+    catch_up: Annotated[
+        CatchUp, typer.Option(help="What was missed is made up for once, or skipped.")
+    ] = "once",
+    database: Database = None,
+) -> None:
+    """Keep a schedule, or change the one of this name. A beat has to run: `videomind worker` has one.
+
+    \b
+    videomind schedule add nightly --cron "0 22 * * *" --time-zone Europe/Berlin \\
+        --stale --failed --hours 22:00-06:00 --budget-hours 6
+    """
+    reasons = _reasons(stale, failed, never, older_than, low_score)
+    bounds = (older_than, low_score, collection, source, since, until, tuple(question or ()))
+    limits = Limits(priority, budget_hours, hours, time_zone)
+    wanted = Schedule(name, cron, Rule(reasons, *bounds), limits, time_zone, catch_up)
+    with opened_store(database) as store:
+        store.schedules.add(wanted)
+    typer.echo(f"{name}: next at {wanted.next_after(datetime.now().astimezone()).isoformat()}")
+
+
+@schedule.command("list")
+def list_schedules(database: Database = None, as_json: AsJson = False) -> None:
+    """Show the schedules, and when each is next."""
+    with opened_store(database) as store:
+        found = store.schedules.all()
+    if as_json:
+        for each in found:
+            print_json(json.dumps(reindex_show.schedule_values(each), default=datetime.isoformat))
+    else:
+        Console().print(reindex_show.schedule_table(found))
+
+
+@schedule.command()
+def enable(name: Name, database: Database = None) -> None:
+    """Switch a schedule on; what passed meanwhile is not made up for."""
+    with opened_store(database) as store:
+        store.schedules.enable(name, True)
+
+
+@schedule.command()
+def disable(name: Name, database: Database = None) -> None:
+    """Switch a schedule off. A run of it that has begun goes on."""
+    with opened_store(database) as store:
+        store.schedules.enable(name, False)
+
+
+@schedule.command()
+def remove(name: Name, database: Database = None) -> None:
+    """Forget a schedule; its runs stay."""
+    with opened_store(database) as store:
+        store.schedules.remove(name)
+
+
+def _reasons(
+    stale: bool, failed: bool, never: bool, older_than: float | None, low_score: float | None
+) -> tuple[Reason, ...]:
+    given = (stale, failed, never, older_than is not None, low_score is not None)
+    return tuple(reason for reason, on in zip(REASONS, given, strict=True) if on) or ("stale",)
+
+
+def _tell(store: Store, run_id: int) -> None:
+    Console().print(reindex_show.run_table([store.reindex.run(run_id)]))
