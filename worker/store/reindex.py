@@ -144,6 +144,8 @@ class Reindex:
             videos = _next_videos(session, run_id) if allowed else []
             for video_id in videos:
                 _ask(session, row, video_id)
+            if not videos:
+                switching.finish_run_if_done(session, run_id)
         if not allowed:
             self._withdraw(run_id)
         return len(videos)
