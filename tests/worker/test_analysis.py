@@ -218,7 +218,7 @@ def test_a_database_that_is_gone_for_longer_than_a_lease_ends_the_work(
     mind.answers["a"] = lose
     registered("a", "b")
     with pytest.raises(DatabaseUnusable):
-        Analyst(mind, store, replace(settings, lease_seconds=0.1), _silent).work()
+        Analyst(mind, store, settings.changed(lease_seconds=0.1), _silent).work()
     assert mind.asked == ["a"]
 
 

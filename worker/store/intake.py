@@ -12,7 +12,7 @@ from vm.result import VideoFacts
 from worker import rows
 from worker.errors import Cancelled, Quarantined
 from worker.jobs import Intake, Origin, Submission
-from worker.store import asking, coverage, leases, sightings
+from worker.store import asking, coverage, leases
 from worker.store.sessions import Sessions, found_or_added
 from worker.store.standing import ask_standing
 from worker.tables import Analysis, Collection, SourceRow, Video
@@ -106,7 +106,6 @@ def _video(session: Session, submission: Submission, checked: Checked) -> Video:
         video.recorded_at = checked.recorded_at
         video.recorded_at_origin = checked.recorded_at_origin
         coverage.retime(session, video)
-        sightings.retime(session, video)
     return video
 
 

@@ -1,7 +1,7 @@
 """Moments that standing questions wait for become sightings, and sightings events: see `worker.events`.
 
-Whoever adds to a standing question's hits locks its row, after the videos and their analyses, and several in
-the order of their ids. So what ends at the same time is seen one after the other, and an event is one hit.
+Whoever calls has locked the standing questions' rows, after the videos and their analyses. So what ends at
+the same time is seen one after the other, and an event is one hit.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from sqlalchemy import and_, delete, exists, func, select, update
+from sqlalchemy import Select, and_, delete, exists, func, select, update
 from sqlalchemy.orm import Session
 
 from vm.moments import Span
@@ -43,15 +43,8 @@ class _Look:
 
 def record(session: Session, asked: Sequence[Asked]) -> None:
     """Keeps the hits in what was found, in place of what was seen in the same analyses before."""
-    if not asked:
-        return
     session.flush()
-    ids = {row.id for row, _, _ in asked}
-    wanted = select(StandingRow.id).where(StandingRow.id.in_(ids), StandingRow.enabled)
-    on = set(session.scalars(wanted.order_by(StandingRow.id).with_for_update(key_share=True)))
     for row, standing, analysis in asked:
-        if row.id not in on:
-            continue
         look = _look(session, row, analysis)
         _set_aside(session, look)
         for moment in _moments(session, standing, analysis):
@@ -64,19 +57,23 @@ def retime(session: Session, video: Video) -> None:
 
     Hits stay the events they were: what has been told as two is not told as one.
     """
-    of_video = Analysis.video_id == video.id
-    hit_ids = select(SightingRow.hit_id).join(Analysis).where(of_video)
-    standing_ids = select(HitRow.standing_id).where(HitRow.id.in_(hit_ids))
-    wanted = select(StandingRow.id).where(StandingRow.id.in_(standing_ids)).order_by(StandingRow.id)
-    if not session.scalars(wanted.with_for_update(key_share=True)).all():
-        return
-    for row in session.scalars(select(SightingRow).join(Analysis).where(of_video)).all():
-        span = Span(row.start_seconds, row.end_seconds)
-        row.starts_at, row.ends_at = rows.instants(span, video.recorded_at)
+    seen = select(SightingRow).join(Analysis).where(Analysis.video_id == video.id)
+    changed = set()
+    for row in session.scalars(seen).all():
+        instants = rows.instants(Span(row.start_seconds, row.end_seconds), video.recorded_at)
+        if instants != (row.starts_at, row.ends_at):
+            row.starts_at, row.ends_at = instants
+            changed.add(row.hit_id)
     session.flush()
-    for hit in session.scalars(select(HitRow).where(HitRow.id.in_(hit_ids))).all():
+    for hit in session.scalars(select(HitRow).where(HitRow.id.in_(changed))).all():
         whole = select(func.min(SightingRow.starts_at), func.max(SightingRow.ends_at))
         hit.starts_at, hit.ends_at = session.execute(whole.where(SightingRow.hit_id == hit.id)).one()
+
+
+def standing_ids(video_id: int) -> Select[int]:
+    """Of the standing questions for which something was seen in a video."""
+    hits = select(HitRow.standing_id).join(SightingRow)
+    return hits.join(Analysis, Analysis.id == SightingRow.analysis_id).where(Analysis.video_id == video_id)
 
 
 def _look(session: Session, standing: StandingRow, analysis: Analysis) -> _Look:

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import cast
 
-from sqlalchemy import ColumnElement, delete, exists, func, or_, select, update
+from sqlalchemy import ColumnElement, and_, delete, exists, func, or_, select, update
 from sqlalchemy.orm import Session, joinedload
 
 from vm.result import Mode
@@ -129,11 +129,15 @@ class Standings:
 
 
 def ask_standing(session: Session, video: Video, submission: Submission, fingerprint: str) -> list[Analysis]:
-    """Puts to a submitted video what stands for where it comes from. Gives the analyses, new or known.
+    """Puts to a submitted video what stands for where it comes from, and corrects the instants of what was
+    seen in it before. Gives the analyses, new or known.
 
-    Whoever calls has locked the video's row.
+    Whoever calls has locked the video's row, and then all its analyses.
     """
-    covering = _covering(session, video, _named(submission.collection))
+    on = _is_on(video, _named(submission.collection))
+    locked = _locked(session, or_(on, StandingRow.id.in_(sightings.standing_ids(video.id))))
+    sightings.retime(session, video)
+    covering = _covering(session, locked, video, on)
     wanted = asking.Wanted(fingerprint, submission.priority)
     found = asking.ask(session, video, [standing_of(row).request for row in covering], wanted)
     session.flush()
@@ -147,12 +151,17 @@ def ask_standing(session: Session, video: Video, submission: Submission, fingerp
 
 def ended(session: Session, analysis: Analysis) -> None:
     """What follows for standing questions when an analysis has ended with a result. What a re-indexing run
-    asks anew is still the standing question's."""
-    if analysis.run_id is not None:
-        _link(session, ((row, analysis) for row in _asking_the_same(session, analysis)))
-    linked = select(StandingRow).join(StandingAnalysis).where(StandingAnalysis.analysis_id == analysis.id)
-    found = session.scalars(linked.where(StandingRow.enabled)).all()
-    sightings.record(session, _asked((row, analysis) for row in found))
+    asks anew is still the standing question's.
+
+    Whoever calls has locked the video's row, and then the analysis.
+    """
+    linked = select(StandingAnalysis.standing_id).where(StandingAnalysis.analysis_id == analysis.id)
+    if analysis.run_id is None:
+        asking_it = _locked(session, StandingRow.id.in_(linked))
+    else:
+        asking_it = _asking_the_same(session, analysis)
+        _link(session, ((row, analysis) for row in asking_it))
+    sightings.record(session, _asked((row, analysis) for row in asking_it if row.enabled))
 
 
 def standing_of(row: StandingRow) -> Standing:
@@ -172,14 +181,27 @@ def standing_of(row: StandingRow) -> Standing:
     )
 
 
-def _covering(session: Session, video: Video, of_collection: ColumnElement[bool]) -> list[StandingRow]:
-    """What is on for a video. It is locked as `sightings` locks it: a weaker lock that becomes that one later
-    could wait for somebody who waits for it."""
+def _locked(session: Session, which: ColumnElement[bool]) -> list[StandingRow]:
+    """Standing questions, to be changed and added to by nobody else until the transaction has ended.
+
+    All that it needs a transaction locks at once: so no two wait for each other for ever.
+    """
+    query = select(StandingRow).where(which).order_by(StandingRow.id).with_for_update(key_share=True)
+    return list(session.scalars(query.execution_options(populate_existing=True)))
+
+
+def _is_on(video: Video, of_collection: ColumnElement[bool]) -> ColumnElement[bool]:
     everywhere = or_(StandingRow.source_id.is_(None), StandingRow.source_id == video.source_id)
-    query = select(StandingRow).where(StandingRow.enabled, of_collection, everywhere).order_by(StandingRow.id)
+    return and_(StandingRow.enabled, of_collection, everywhere)
+
+
+def _covering(
+    session: Session, locked: Sequence[StandingRow], video: Video, on: ColumnElement[bool]
+) -> list[StandingRow]:
+    """Those of the locked ones that are on for a video, and were when it was recorded."""
+    ids = set(session.scalars(select(StandingRow.id).where(on))) if locked else set()
     recorded = video.recorded_at or video.added_at
-    found = session.scalars(query.with_for_update(key_share=True))
-    return [row for row in found.all() if standing_of(row).is_active(recorded)]
+    return [row for row in locked if row.id in ids and standing_of(row).is_active(recorded)]
 
 
 def _asking_the_same(session: Session, analysis: Analysis) -> list[StandingRow]:
@@ -189,13 +211,13 @@ def _asking_the_same(session: Session, analysis: Analysis) -> list[StandingRow]:
         .join(Analysis)
         .where(Analysis.video_id == analysis.video_id, Analysis.asked_key == analysis.asked_key)
     )
-    known = select(StandingRow).where(StandingRow.id.in_(before)).order_by(StandingRow.id)
-    found = list(session.scalars(known.with_for_update(key_share=True)))
     source = select(SourceRow.collection_id).where(SourceRow.id == analysis.video.source_id)
-    for row in _covering(session, analysis.video, StandingRow.collection_id == source.scalar_subquery()):
-        if row not in found and standing_of(row).request.asked_key == analysis.asked_key:
-            found.append(row)
-    return found
+    on = _is_on(analysis.video, StandingRow.collection_id == source.scalar_subquery())
+    locked = _locked(session, or_(on, StandingRow.id.in_(before)))
+    known = set(session.scalars(before))
+    new = _covering(session, locked, analysis.video, on)
+    same = {row.id for row in new if standing_of(row).request.asked_key == analysis.asked_key}
+    return [row for row in locked if row.id in known | same]
 
 
 def _link(session: Session, pairs: Iterable[_Pair]) -> list[_Pair]:

@@ -97,8 +97,8 @@ def _is_over(item: ItemRow, row: Analysis | None) -> bool:
 def finish_run_if_done(session: Session, run_id: int) -> None:
     """A run of which nothing is left has ended.
 
-    Two that switch its last videos at the same time do not see each other's: the second looks when the first is
-    done.
+    Two that switch its last videos at the same time do not see each other's: the second looks when the first
+    is done.
     """
     session.execute(select(RunRow.id).where(RunRow.id == run_id).with_for_update())
     left = exists().where(ItemRow.run_id == run_id, ItemRow.state.in_(("waiting", "asked")))

@@ -374,6 +374,37 @@ def test_sightings_that_end_at_the_same_time_are_one_hit(store: Store, film, saw
     assert counted("hits", "sightings") == [2, 8]
 
 
+def test_what_comes_ends_and_is_switched_at_the_same_time_waits_for_nobody_for_ever(
+    store: Store, watch, film, saw, sql
+):
+    ids = [store.standing.add(replace(STANDING, question=f"standing {n}", webhook_url=URL)) for n in range(3)]
+    for name in range(3):
+        watch(f"{name}", (10, 20, 0.6), minute=name)
+    together = Barrier(4)
+
+    def come(number: int, turn: int) -> None:
+        film(f"{turn % 3}", f"own {turn}", key=f"{number} {turn}", minute=turn + number / 2)
+
+    def end(_: int, turn: int) -> None:
+        film(f"new {turn}", minute=turn)
+        for one in store.analyses.claim("worker", FINGERPRINT, MINUTES, 5):
+            store.analyses.finish(one, saw((turn % 40, turn % 40 + 10, 0.6)))
+
+    def switch(_: int, turn: int) -> None:
+        store.standing.enable(ids[turn % 3 :], turn % 2 == 0)
+
+    def work(number: int) -> None:
+        together.wait()
+        for turn in range(10):
+            (come, come, end, switch)[number](number, turn)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(work, range(4)))
+    reach = "SELECT min(starts_at) FROM sightings WHERE sightings.hit_id = hits.id"
+    assert sql(f"SELECT count(*) FROM hits WHERE starts_at <> ({reach})") == [(0,)]
+    assert sql("SELECT count(*) FROM hits") != [(0,)]
+
+
 # What ends again, is asked anew, or was recorded at another time.
 
 
