@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import timedelta
 
-from sqlalchemy import ColumnElement, ScalarSelect, Select, and_, select, update
+from sqlalchemy import ColumnElement, ScalarSelect, Select, and_, exists, select, update
 from sqlalchemy.orm import Session, joinedload, selectinload
 
 from vm.result import Result
 from worker import rows
+from worker.archive_tables import StandingAnalysis
 from worker.errors import Quarantined
 from worker.jobs import Claim, Lease, Outcome
 from worker.store import coverage, leases, search, standing, switching
@@ -153,7 +154,7 @@ class Analyses:
             _cancel(session, Analysis.id.in_(analysis_ids))
 
     def cancel_submitted(self, submission_ids: Sequence[int]) -> None:
-        """The same, for all that these submissions ask and no other submission waits for."""
+        """The same, for all that these submissions ask and no other submission or standing question wants."""
         elsewhere = (
             select(RequestRow.analysis_id)
             .join(Submission, Submission.id == RequestRow.submission_id)
@@ -165,7 +166,8 @@ class Analyses:
         )
         asked = select(RequestRow.analysis_id).where(RequestRow.submission_id.in_(submission_ids))
         with self._sessions.begin() as session:
-            _cancel(session, and_(Analysis.id.in_(asked), ~elsewhere.exists()))
+            standing = exists().where(StandingAnalysis.analysis_id == Analysis.id)
+            _cancel(session, and_(Analysis.id.in_(asked), ~elsewhere.exists(), ~standing))
 
     def retry(self, analysis_ids: Sequence[int]) -> int:
         """Has what failed or was cancelled tried again from the start. How many."""
