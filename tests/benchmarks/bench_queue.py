@@ -86,7 +86,7 @@ class Replay:
         self.fingerprint = recorded.result.fingerprint
 
     @contextmanager
-    def open(self, reader: object) -> Iterator[SimpleNamespace]:
+    def open(self, reader: object, **_: object) -> Iterator[SimpleNamespace]:
         yield SimpleNamespace(ask=self._ask)
 
     def prefetch(self, reader: object) -> None:
