@@ -18,6 +18,9 @@ from worker.store.standing import ask_standing
 from worker.tables import Analysis, Collection, SourceRow, Video
 from worker.tables import Submission as SubmissionRow
 
+UNNAMED = ""
+"""The source of what belongs to a collection, and nobody said to which source in it."""
+
 
 @dataclass(frozen=True)
 class Checked:
@@ -115,9 +118,15 @@ def _known(session: Session, submission: Submission, sha256: str, size_bytes: in
     query = select(Video).filter_by(sha256=sha256).with_for_update(key_share=True)
     video = found_or_added(session, query, new)
     video.uri, video.size_bytes = submission.uri, size_bytes
-    if submission.collection and submission.source:
-        video.source_id = _source(session, submission.collection, submission.source).id
+    if submission.collection and not _is_there(video, submission):
+        video.source_id = _source(session, submission.collection, submission.source or UNNAMED).id
     return video
+
+
+def _is_there(video: Video, submission: Submission) -> bool:
+    """A source that is known is not forgotten where only its collection is named."""
+    source = None if submission.source else video.source
+    return source is not None and source.collection.name == submission.collection
 
 
 def _source(session: Session, collection: str, source: str) -> SourceRow:

@@ -13,6 +13,7 @@ from vm.subtitles import Cue
 from worker.errors import Cancelled, Quarantined
 from worker.jobs import AskSettings, Claim, Request, Submission
 from worker.store import Checked, Store
+from worker.store.browse import Wanted
 
 FACTS = VideoFacts("", 60.0, 25.0, 1500, 640, 480, "h264", 0, 0.0)
 EIGHT = datetime(2026, 3, 1, 8, 0, tzinfo=UTC)
@@ -159,6 +160,35 @@ def test_a_video_belongs_to_its_source_and_that_to_its_collection(registered, sq
         "SELECT collections.name, sources.name FROM videos LEFT JOIN sources ON sources.id = source_id "
         "LEFT JOIN collections ON collections.id = collection_id ORDER BY videos.id"
     ) == [("depot", "gate"), ("depot", "yard"), ("campus", "gate"), (None, None)]
+
+
+def _places(sql) -> list[tuple]:
+    return sql(
+        "SELECT collections.name, sources.name FROM videos JOIN sources ON sources.id = source_id "
+        "JOIN collections ON collections.id = collection_id ORDER BY videos.id"
+    )
+
+
+def test_without_a_source_a_video_belongs_to_its_collection_all_the_same(
+    store: Store, registered, claim, result, sql, counted
+):
+    registered("a", sha256="1", collection="depot")
+    registered("a", sha256="2", collection="depot")
+    assert _places(sql) == [("depot", "")] * 2
+    assert counted("sources") == [1]
+    store.analyses.finish(claim()[0], result)
+    assert len(store.browse.moments(Wanted(collection="depot"), 1, None).values) == 1
+
+
+def test_a_source_that_is_known_is_not_forgotten_where_only_its_collection_is_named(registered, sql):
+    registered("a", collection="depot", source="gate")
+    registered("b", collection="depot")
+    assert _places(sql) == [("depot", "gate")]
+    registered("c", collection="campus")
+    assert _places(sql) == [("campus", "")]
+    registered("d", collection="campus", source="hall")
+    registered("e")
+    assert _places(sql) == [("campus", "hall")]
 
 
 def test_a_source_says_how_its_files_names_tell_when_they_were_recorded(store: Store):
