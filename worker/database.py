@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from psycopg import ProgrammingError
+import psycopg
 from psycopg.conninfo import make_conninfo
 from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, make_url
 from sqlalchemy.exc import ArgumentError, DatabaseError, IntegrityError, InterfaceError
@@ -20,6 +20,9 @@ from worker.errors import DatabaseUnusable
 
 BUSY_TIMEOUT_MS = 30_000
 """How long SQLite waits for another writer; every transaction here takes milliseconds."""
+
+IDLE_TIMEOUT_MS = 30_000
+"""How long PostgreSQL lets a transaction wait for its next statement, before it ends the connection."""
 
 
 def open_engine(url: str) -> Engine:
@@ -39,6 +42,8 @@ def open_engine(url: str) -> Engine:
         _make_folder(engine.url.database)
         event.listen(engine, "connect", _set_up_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
+    if engine.dialect.name == "postgresql":
+        event.listen(engine, "connect", _set_up_postgresql)
     return engine
 
 
@@ -75,7 +80,7 @@ def conninfo(address: dict[str, Any]) -> str:
     """The same in one line. Raises DatabaseUnusable: libpq knows no such names."""
     try:
         return make_conninfo(**address)
-    except ProgrammingError as error:
+    except psycopg.ProgrammingError as error:
         raise DatabaseUnusable(f"not an address of PostgreSQL: {error}") from error
 
 
@@ -115,6 +120,12 @@ def _make_folder(file: str | None) -> None:
         Path(file or "").parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DatabaseUnusable(f"cannot make the folder of database {file}: {error.strerror}") from error
+
+
+def _set_up_postgresql(connection: psycopg.Connection, record: object) -> None:
+    """A process that is stopped in the middle of a transaction would keep others from its rows for ever."""
+    connection.execute(f"SET idle_in_transaction_session_timeout = {IDLE_TIMEOUT_MS}".encode())
+    connection.commit()
 
 
 def _set_up_sqlite(connection: sqlite3.Connection, record: object) -> None:

@@ -6,6 +6,7 @@ from threading import Timer
 import pytest
 from sqlalchemy import make_url, text
 
+from worker import database
 from worker.database import open_engine, shown, sqlite_file, translated_errors
 from worker.errors import DatabaseUnusable
 
@@ -39,6 +40,19 @@ def test_a_transaction_is_a_writer_from_its_first_moment(tmp_path: Path):
         first.begin()
         with pytest.raises(DatabaseUnusable, match="locked"), translated_errors(engine):
             second.begin()
+
+
+def test_who_stops_in_a_transaction_keeps_nobody_from_its_rows_for_ever(postgresql_url: str, monkeypatch):
+    monkeypatch.setattr(database, "IDLE_TIMEOUT_MS", 100)
+    stopped, other = open_engine(postgresql_url), open_engine(postgresql_url)
+    locked = text("INSERT INTO collections (name) VALUES ('depot')")
+    with stopped.connect() as connection:
+        connection.execute(locked)
+        with other.begin() as waiting:
+            waiting.execute(text("SET LOCAL lock_timeout = '1min'"))
+            waiting.execute(locked)
+        with pytest.raises(DatabaseUnusable, match="idle-in-transaction"), translated_errors(stopped):
+            connection.execute(text("SELECT 1"))
 
 
 @pytest.mark.parametrize(
