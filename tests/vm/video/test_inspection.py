@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import random
-import struct
 
 import pytest
 
+from tests.vm.video import made
 from vm.errors import NoFrames, UnsupportedMedia
 from vm.video import MediaLimits, open_video
 
@@ -75,12 +75,7 @@ def test_a_part_in_which_nothing_decodes_is_an_error_and_the_rest_is_not(footage
 
 @pytest.mark.parametrize("duration", [1e15, float("nan")])
 def test_an_absurd_duration_in_a_header_changes_nothing(footage, duration):
-    path = footage.write("absurd.mkv")
-    data = bytearray(path.read_bytes())
-    field = data.index(b"\x44\x89\x88") + 3
-    data[field : field + 8] = struct.pack(">d", duration)
-    path.write_bytes(data)
-    with open_video(path) as video:
+    with open_video(made.with_duration(footage.write("absurd.mkv"), duration)) as video:
         assert (video.info.duration, video.info.frame_count) == (4.0, 100)
         assert len(video.sample(None, 1.0, 100)) == 4
         assert not video.warnings

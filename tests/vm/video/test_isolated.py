@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 
+from tests.vm.video import made
 from vm.errors import InvalidSource, NoFrames, UnsupportedMedia, VideoError
 from vm.video import IsolatedReader, MediaLimits, open_isolated, open_video
 
@@ -57,15 +58,10 @@ def test_the_same_frames_come_of_odd_files(footage, name, recipe):
     assert_same(footage.write(name, **recipe))
 
 
-def flipped(data: bytes) -> bytes:
-    changed = bytearray(data)
-    for place in range(len(data) // 3, 2 * len(data) // 3, 97):
-        changed[place] ^= 0xFF
-    return bytes(changed)
-
-
 @pytest.mark.parametrize("name", ["clip.mkv", "clip.mp4", "clip.ts"])
-@pytest.mark.parametrize("change", [flipped, lambda data: data[: len(data) * 2 // 5]], ids=["flipped", "cut"])
+@pytest.mark.parametrize(
+    "change", [made.flipped, lambda data: data[: len(data) * 2 // 5]], ids=["flipped", "cut"]
+)
 def test_the_same_comes_of_damaged_files(footage, name, change):
     options = {"movflags": "faststart"} if name == "clip.mp4" else {}
     path = footage.write(name, times=range(50), grain=40, container_options=options)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import struct
-import zlib
-from collections.abc import Callable
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
 
+from tests.vm.video import made
 from vm.errors import (
     DecodeTimeout,
     ForbiddenMedia,
@@ -25,81 +23,20 @@ from vm.errors import (
 from vm.video import MediaLimits, open_video
 from vm.video.source import FORMATS, VIDEO_CODECS, check_ffmpeg
 
-
-def png(path: Path, side: int) -> Path:
-    """A black, square, one-bit picture; only the largest is too large to be filled in."""
-
-    def chunk(name: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
-
-    header = struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0)
-    rows = zlib.compress(bytes((side // 8 + 1) * min(side, 16_000)))
-    path.write_bytes(
-        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
-    )
-    return path
-
-
-def sound_only(path: Path) -> Path:
-    with av.open(str(path), "w") as out:
-        stream = out.add_stream("aac", rate=44100)
-        for place in range(10):
-            frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
-            frame.rate, frame.pts = 44100, place * 1024
-            out.mux(stream.encode(frame))
-        out.mux(stream.encode(None))
-    return path
-
-
-def cover_art(path: Path) -> Path:
-    sound_only(path)
-    with_cover = path.with_name("cover.mp4")
-    with av.open(str(path)) as sound, av.open(str(with_cover), "w") as out:
-        copy = out.add_stream_from_template(sound.streams.audio[0], opaque=True)
-        cover = out.add_stream("mjpeg", rate=1)
-        cover.width, cover.height, cover.pix_fmt = 64, 64, "yuvj420p"
-        cover.disposition = av.stream.Disposition.attached_pic
-        out.mux(cover.encode(av.VideoFrame(64, 64, "yuvj420p")))
-        out.mux(cover.encode(None))
-        for packet in sound.demux(sound.streams.audio[0]):
-            if packet.size:
-                packet.stream = copy
-                out.mux(packet)
-    return with_cover
-
-
-def content(data: bytes) -> Callable[[Path], Path]:
-    def write(path: Path) -> Path:
-        path.write_bytes(data)
-        return path
-
-    return write
-
-
-def pipe(path: Path) -> Path:
-    os.mkfifo(path)
-    return path
-
-
-def folder(path: Path) -> Path:
-    path.mkdir()
-    return path
-
-
 REFUSED = {
     "missing": (lambda path: path, InvalidSource),
-    "empty": (content(b""), InvalidSource),
-    "a folder": (folder, InvalidSource),
-    "a pipe": (pipe, InvalidSource),
+    "empty": (made.content(b""), InvalidSource),
+    "a folder": (made.folder, InvalidSource),
+    "a pipe": (made.pipe, InvalidSource),
     "a device": (lambda path: Path("/dev/zero"), InvalidSource),
     "a null byte in its name": (lambda path: Path(f"{path}\0"), InvalidSource),
-    "zeros": (content(bytes(100_000)), UnsupportedMedia),
-    "random bytes": (content(np.random.default_rng(0).bytes(100_000)), UnsupportedMedia),
-    "HTML": (content(b"<!doctype html><html><body>Not found</body></html>" * 50), UnsupportedMedia),
-    "sound only": (sound_only, NoVideoStream),
-    "sound and its cover": (cover_art, NoVideoStream),
-    "16000 pixels a side": (lambda path: png(path, 16_000), FrameTooLarge),
-    "50000 pixels a side": (lambda path: png(path, 50_000), FrameTooLarge),
+    "zeros": (made.content(bytes(100_000)), UnsupportedMedia),
+    "random bytes": (made.content(np.random.default_rng(0).bytes(100_000)), UnsupportedMedia),
+    "HTML": (made.content(b"<!doctype html><html><body>Not found</body></html>" * 50), UnsupportedMedia),
+    "sound only": (made.sound_only, NoVideoStream),
+    "sound and its cover": (made.cover_art, NoVideoStream),
+    "16000 pixels a side": (lambda path: made.png(path, 16_000), FrameTooLarge),
+    "50000 pixels a side": (lambda path: made.png(path, 50_000), FrameTooLarge),
 }
 
 
@@ -113,19 +50,12 @@ def test_refused_at_once(tmp_path, what):
     assert str(path) in str(raised.value)
 
 
-def playlist(kind: str, target: Path) -> str:
-    return {
-        "ffconcat": f"ffconcat version 1.0\nfile {target}\n",
-        "hls": f"#EXTM3U\n#EXT-X-TARGETDURATION:4\n#EXTINF:4,\n{target}\n#EXT-X-ENDLIST\n",
-    }[kind]
-
-
 @pytest.mark.parametrize("name", ["clip.mp4", "clip.m3u8", "clip.ffconcat"])
 @pytest.mark.parametrize("kind", ["ffconcat", "hls"])
 def test_a_script_that_names_another_file_is_forbidden(footage, kind, name):
     other = footage.write("other.ts", container="mpegts")
     path = footage.folder / name
-    path.write_text(playlist(kind, other))
+    path.write_text(made.playlist(kind, other))
     with pytest.raises(VideoError) as raised:
         open_video(path)
     assert isinstance(raised.value, ForbiddenMedia | UnsupportedMedia)
@@ -134,7 +64,7 @@ def test_a_script_that_names_another_file_is_forbidden(footage, kind, name):
 def test_a_concat_script_would_be_opened_but_for_the_format_list(footage):
     other = footage.write("other.ts", container="mpegts")
     path = footage.folder / "clip.mp4"
-    path.write_text(playlist("ffconcat", other))
+    path.write_text(made.playlist("ffconcat", other))
     with av.open(str(path), options={"safe": "0"}) as opened:
         assert opened.streams.video
     with pytest.raises(ForbiddenMedia, match="not one of the formats"):
