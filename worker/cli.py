@@ -11,14 +11,14 @@ import logging
 import signal
 import sys
 from importlib import import_module
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
-import typer
+from worker.interrupts import interrupts_held_back
 
-from vm.cli import app
-from vm.errors import VideoMindError
-from vm.terminal import PROGRAM, complain, exit_code, run_app
-from worker.settings import in_file
+if TYPE_CHECKING:
+    from typer import Typer
+
+# Nothing else is imported here: an interruption is one line from the first moment on.
 
 INTERRUPTED = 130
 COMMANDS = (
@@ -40,31 +40,54 @@ def main() -> NoReturn:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     # Failures are shown from their rows; without a handler Python would print the log beside them.
     logging.getLogger("worker").addHandler(logging.NullHandler())
-    _mount()
     try:
-        run_app(app)
+        with interrupts_held_back():  # what is imported by half fails in odd ways
+            app = mounted()
+        _run(app)
+    except KeyboardInterrupt:
+        sys.exit(_interrupted())
     except SystemExit as end:
         if end.code == INTERRUPTED:
-            print(f"{PROGRAM}: interrupted", file=sys.stderr)
+            _interrupted()
         raise
 
 
-def _mount() -> None:
-    """Adds the commands. Some of what they import asks for the settings, which may be wrong."""
+def _run(app: Typer) -> NoReturn:
+    from vm.terminal import run_app
+
+    run_app(app)
+
+
+def mounted() -> Typer:
+    """The program with all its commands. Some of these ask for the settings at once, which may be wrong."""
+    from vm.cli import app
+    from vm.errors import VideoMindError
+    from vm.terminal import complain, exit_code
+
     try:
         for name in COMMANDS:
             import_module(f"worker.{name}")
-        app.info.context_settings = {"default_map": _from_file()}
+        app.info.context_settings = {"default_map": _from_file(app)}
     except VideoMindError as error:
         complain(error)
         sys.exit(exit_code(error))
+    return app
 
 
-def _from_file() -> dict[str, dict[str, Any]]:
+def _from_file(app: Typer) -> dict[str, dict[str, Any]]:
     """What the library's commands take from the environment they take from the file `.env` as well."""
+    from typer.main import get_command
+
+    from worker.settings import in_file
+
     given = in_file()
-    commands = getattr(typer.main.get_command(app), "commands", {})
+    commands = getattr(get_command(app), "commands", {})
     return {
         name: {option.name: given[option.envvar] for option in command.params if option.envvar in given}
         for name, command in commands.items()
     }
+
+
+def _interrupted() -> int:
+    print("videomind: interrupted", file=sys.stderr)
+    return INTERRUPTED

@@ -1,4 +1,4 @@
-"""Keeps Ctrl-C waiting for a moment."""
+"""Keeps Ctrl-C and SIGTERM waiting for a moment."""
 
 from __future__ import annotations
 
@@ -7,24 +7,27 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+_HELD_BACK = (signal.SIGINT, signal.SIGTERM)
+
 
 @contextmanager
 def interrupts_held_back() -> Iterator[None]:
-    """What is done within is done whole; a Ctrl-C meanwhile counts from its end on.
+    """What is done within is done whole; a signal meanwhile does at its end what it would have done at once.
 
     Only the main thread is ever interrupted, so elsewhere this changes nothing.
 
     Raises:
-        KeyboardInterrupt: at the end, where there was one.
+        KeyboardInterrupt: at the end, where there was a Ctrl-C and nobody has said otherwise.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     came: list[int] = []
-    before = signal.signal(signal.SIGINT, lambda number, frame: came.append(number))
+    before = {held: signal.signal(held, lambda number, _: came.append(number)) for held in _HELD_BACK}
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, signal.SIG_DFL if before is None else before)
-    if came:
-        raise KeyboardInterrupt
+        for held, handler in before.items():
+            signal.signal(held, signal.SIG_DFL if handler is None else handler)
+    for number in came:
+        signal.raise_signal(number)

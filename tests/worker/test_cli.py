@@ -1,6 +1,7 @@
 """The program as a whole: what it starts with, and what becomes of settings it cannot use."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -53,6 +54,41 @@ def test_a_setting_that_cannot_be_used_is_one_line_and_ends_with_3(start: Callab
     done = start("status", VIDEOMIND_LOG="loud")
     assert (done.returncode, done.stdout) == (3, "")
     assert done.stderr == "videomind: VIDEOMIND_LOG is 'loud': input should be 'text' or 'json'\n"
+
+
+INTERRUPTED_AT = """
+import os, sys
+moment, number = sys.argv[1], int(sys.argv[2])
+del sys.argv[1:3]
+came = []
+def look(event, arguments):
+    if event == "import" and arguments[0] == moment and not came:
+        came.append(moment)
+        os.kill(os.getpid(), number)
+sys.addaudithook(look)
+from worker.cli import main
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("number", "moment", "arguments"),
+    [
+        (signal.SIGINT, "typer", ["status"]),
+        (signal.SIGTERM, "celery", ["status"]),
+        (signal.SIGTERM, "torch.nn", ["worker", "--embedded"]),
+    ],
+)
+def test_a_signal_while_the_program_or_its_model_is_loaded_is_one_line_and_130(
+    tmp_path: Path, number: signal.Signals, moment: str, arguments: list[str]
+):
+    command = [sys.executable, "-c", INTERRUPTED_AT, moment, str(int(number)), *arguments]
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("VIDEOMIND_")}
+    environment = {**kept, "XDG_DATA_HOME": str(tmp_path), "VIDEOMIND_BROKER_URL": ""}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PATIENCE)
+    told = done.stderr.splitlines()
+    assert (done.returncode, done.stdout, told[-1]) == (130, "", "videomind: interrupted")
+    assert len(told) == (2 if "worker" in arguments else 1)  # that there is no broker is told before
 
 
 def test_a_file_in_the_working_directory_sets_what_is_used(start: Callable, tmp_path: Path):

@@ -93,8 +93,7 @@ def test_there_are_fifteen_recipes_and_each_runs_on_both_databases(database: str
 
 @pytest.mark.parametrize("page", sorted(path.name for path in DOCS.glob("*.md")))
 def test_every_command_and_option_that_is_named_exists(page: str):
-    cli._mount()
-    root = typer.main.get_command(cli.app)
+    root = typer.main.get_command(cli.mounted())
     text = (DOCS / page).read_text(encoding="utf-8").replace("\\\n", " ")
     named = re.findall(r"videomind [^\n`|]+", text)
     assert named

@@ -128,7 +128,7 @@ def test_tables_of_an_older_program_are_refused_with_the_command_to_run(empty: s
 
 def test_db_check_refuses_tables_of_an_older_program(empty: str):
     _migrate(empty, "0001")
-    done = CliRunner().invoke(cli.app, ["db", "check", "--database", empty])
+    done = CliRunner().invoke(cli.mounted(), ["db", "check", "--database", empty])
     assert isinstance(done.exception, StaleSchema)
     assert _tables(empty) >= {"analyses"}
 
