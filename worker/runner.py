@@ -61,7 +61,7 @@ def answer(video: Path, requests: Sequence[Request], report: Report) -> list[Out
 
 
 def drain(stop: threading.Event, forever: bool) -> None:
-    """Works through an embedded queue: takes in what was submitted, and answers it.
+    """Works through an embedded queue: takes in what was submitted, answers it, and tells who wants to know.
 
     Args:
         stop: ends it between two videos.
@@ -79,9 +79,12 @@ def drain(stop: threading.Event, forever: bool) -> None:
             worked = registrar.work() is not None
             if analyst.work() or worked:
                 continue
-            if not forever and store.queues.is_empty(mind.fingerprint):
+            if forever or not store.queues.is_empty(mind.fingerprint):
+                stop.wait(_PAUSE)
+                continue
+            sweep(store, current())  # nobody else may come to tell of what has just ended
+            if store.queues.is_empty(mind.fingerprint):
                 return
-            stop.wait(_PAUSE)
 
 
 def _refusal(store: Store, submission_id: int) -> VideoError:

@@ -1,13 +1,19 @@
+import json
 import os
 import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
 from vm.errors import VideoError
 from worker import holder, runner, service
 from worker.jobs import Request, Submission
 from worker.settings import Settings, using
+from worker.standing import Standing
 
 
 def _silent(stage: str, fraction: float) -> None:
@@ -71,6 +77,41 @@ def test_what_is_asked_of_another_checkpoint_keeps_nobody_waiting(store, mind, r
     registered("a", fingerprint="another")
     runner.drain(threading.Event(), forever=False)
     assert mind.asked == []
+
+
+@pytest.fixture
+def receiver() -> Iterator[HTTPServer]:
+    """A server that hears everything, and notes what it was told in `told`."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            told.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Nobody reads it."""
+
+    told: list[dict] = []
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        server.told = told
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server
+        server.shutdown()
+
+
+def test_who_waits_to_be_told_is_told_before_a_drain_ends(
+    store, mind, settings: Settings, video: Path, receiver: HTTPServer
+):
+    url = f"http://127.0.0.1:{receiver.server_port}"
+    store.standing.add(Standing("Who?", "depot", webhook_url=f"{url}/hit"))
+    service.add(store, Submission("one", str(video), (), "depot", callback_url=f"{url}/done"))
+    here = {"allowed_networks": (ip_network("127.0.0.0/8"),), "webhook_secret": SecretStr("a secret of ours")}
+    with using(settings.changed(**here)):
+        runner.drain(threading.Event(), forever=False)
+    done, hit = sorted(receiver.told, key=lambda told: "submission_id" not in told)
+    assert (done["key"], done["state"]) == ("one", "succeeded")
+    assert hit["standing_question"]["question"] == "Who?"
 
 
 def test_draining_stops_between_two_videos_when_told_to(store, mind, video: Path, found):
