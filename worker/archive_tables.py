@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import ForeignKey, Index, String, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from worker.columns import PlainString, RowId, one_of, ordered_span
+from worker.columns import MaskedText, PlainString, RowId, Secretive, one_of, ordered_span, whole
 from worker.reindexing import CATCH_UPS, ITEM_STATES, RUN_STATES, CatchUp, ItemState, Reason, RunState
 from worker.standing import DELIVERY_STATES, DeliveryState
 from worker.tables import Analysis, Base, Collection, SourceRow, Spanned, Video
@@ -96,7 +96,7 @@ class ItemRow(Base):
     source_analysis: Mapped[Analysis | None] = relationship(foreign_keys=[source_analysis_id])
 
 
-class StandingRow(Base):
+class StandingRow(Secretive, Base):
     """A question that every new video of a collection, or of one source in it, is asked.
 
     `active_from` and `active_until` bound when a recording must have been made, `hours` (as in 22:00-06:00,
@@ -122,7 +122,8 @@ class StandingRow(Base):
     active_until: Mapped[datetime | None]
     hours: Mapped[str | None] = mapped_column(PlainString(11))
     time_zone: Mapped[str] = mapped_column(PlainString(64))
-    webhook_url: Mapped[str | None]
+    shown_webhook_url: Mapped[str | None] = mapped_column("webhook_url")
+    webhook_url = whole("webhook_url")
     enabled: Mapped[bool]
     created_at: Mapped[datetime]
 
@@ -170,7 +171,7 @@ class HitRow(Spanned, Base):
     delivery_attempts: Mapped[int]
     deliver_at: Mapped[datetime | None]
     delivered_at: Mapped[datetime | None]
-    delivery_error: Mapped[str | None]
+    delivery_error: Mapped[str | None] = mapped_column(MaskedText)
 
     standing: Mapped[StandingRow] = relationship()
     video: Mapped[Video] = relationship()

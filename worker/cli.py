@@ -29,6 +29,7 @@ COMMANDS = (
     "standing_cli",
     "hits_cli",
     "reindex_cli",
+    "schedule_cli",
     "worker_cli",
     "database_cli",
 )

@@ -1,4 +1,5 @@
-"""What the tables' columns are made of: instants, texts and row numbers that every database keeps alike."""
+"""What the tables' columns are made of: instants, texts and row numbers that every database keeps alike, and
+URLs whose secrets lie apart."""
 
 from __future__ import annotations
 
@@ -15,22 +16,35 @@ from sqlalchemy import (
     DateTime,
     Dialect,
     Double,
+    ForeignKey,
     Index,
     Integer,
     MetaData,
     String,
     Text,
+    UniqueConstraint,
     text,
 )
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.ext.hybrid import hybrid_property
+from sqlalchemy.orm import (
+    DeclarativeBase,
+    Mapped,
+    attribute_keyed_dict,
+    declared_attr,
+    mapped_column,
+    relationship,
+)
 from sqlalchemy.types import TypeDecorator
 
 from worker.jobs import State, VideoState
+from worker.masking import HIDDEN, masked
 
 # SQLite numbers rows by itself only in a column declared INTEGER.
 RowId = BigInteger().with_variant(Integer(), "sqlite")
 
 
+SECRETIVE = ("video", "submission", "standing")
+"""Whose URLs may be secret in part."""
 _NO_CHARACTER = re.compile("[\0\ud800-\udfff]")
 
 
@@ -64,6 +78,15 @@ class PlainText(TypeDecorator[str]):
         return value and plain_text(value)
 
 
+class MaskedText(PlainText):
+    """The same, without what is secret in its URLs: analysts read it."""
+
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
+        return super().process_bind_param(value and masked(value), dialect)
+
+
 class PlainString(TypeDecorator[str]):
     """The same for texts of limited length, which must not become longer."""
 
@@ -87,6 +110,15 @@ class PlainJson(TypeDecorator[Any]):
         return plain_json(value)
 
 
+class MaskedJson(PlainJson):
+    """The same, without what is secret in the URLs of its texts: analysts read it."""
+
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> Any:
+        return _masked_json(super().process_bind_param(value, dialect))
+
+
 def plain_text(written: str) -> str:
     return written.replace("\0", "\ufffd").encode("utf-8", "backslashreplace").decode()
 
@@ -102,6 +134,14 @@ def plain_json(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     return value
+
+
+def _masked_json(value: Any) -> Any:
+    if isinstance(value, str):
+        return masked(value)
+    if isinstance(value, dict):
+        return {name: _masked_json(part) for name, part in value.items()}
+    return [_masked_json(part) for part in value] if isinstance(value, list) else value
 
 
 class Base(DeclarativeBase):
@@ -125,6 +165,63 @@ class Base(DeclarativeBase):
         State: String(16),
         VideoState: String(16),
     }
+
+
+class Secret(Base):
+    """A URL with all that opens it, whose own table has only what may be shown of it.
+
+    Analysts may read every table but this one: see `worker.grants`.
+
+    Attributes:
+        name: of the column that it belongs into.
+    """
+
+    __tablename__ = "secrets"
+    __table_args__ = tuple(UniqueConstraint(f"{owner}_id", "name") for owner in SECRETIVE)
+
+    id: Mapped[int] = mapped_column(RowId, primary_key=True)
+    name: Mapped[str] = mapped_column(String(16))
+    url: Mapped[str]
+    video_id: Mapped[int | None] = mapped_column(ForeignKey("videos.id", ondelete="CASCADE"))
+    submission_id: Mapped[int | None] = mapped_column(ForeignKey("submissions.id", ondelete="CASCADE"))
+    standing_id: Mapped[int | None] = mapped_column(ForeignKey("standing_questions.id", ondelete="CASCADE"))
+
+
+class Secretive:
+    """A row some of whose URLs have a secret part, which is kept apart."""
+
+    @declared_attr
+    def secrets(cls) -> Mapped[dict[str, Secret]]:
+        by_name = attribute_keyed_dict("name")
+        return relationship(collection_class=by_name, cascade="all, delete-orphan", passive_deletes=True)
+
+
+def whole(name: str) -> hybrid_property[Any]:
+    """A URL that a row has in full, while its column `name`, here `shown_NAME`, may be seen by everybody.
+
+    In statements it is what the column has.
+    """
+    shown = f"shown_{name}"
+
+    def kept(row: Any) -> Secret | None:
+        return row.secrets.get(name) if HIDDEN in (getattr(row, shown) or "") else None
+
+    def read(row: Any) -> str | None:
+        secret = kept(row)
+        return secret.url if secret else getattr(row, shown)
+
+    def write(row: Any, url: str | None) -> None:
+        secret, open_part = kept(row), url and masked(url)
+        setattr(row, shown, open_part)
+        if url is None or open_part == url:
+            if secret:
+                del row.secrets[name]
+        elif secret:
+            secret.url = url
+        else:
+            row.secrets[name] = Secret(name=name, url=url)
+
+    return hybrid_property(read, write, expr=lambda cls: getattr(cls, shown))
 
 
 def claim_index(table: str) -> Index:
@@ -155,7 +252,7 @@ class Job:
     not_before: Mapped[datetime | None]
     cancel_requested: Mapped[bool]
     error_code: Mapped[str | None]
-    error_message: Mapped[str | None]
+    error_message: Mapped[str | None] = mapped_column(MaskedText)
     submitted_at: Mapped[datetime]
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]

@@ -13,6 +13,8 @@ from sqlalchemy import Connection
 from worker.database import open_engine, shown, translated_errors
 from worker.errors import DatabaseUnusable
 
+SECRETS = "secrets"
+"""The table of what opens videos and is heard by webhooks. Only workers may read it."""
 LONGEST_NAME = 63
 """Bytes. PostgreSQL cuts off what is longer, and would take another role's name for it."""
 
@@ -33,7 +35,8 @@ class Place:
 
 
 def statements(role: str, place: Place, *, exists: bool = False, login: bool = False) -> list[str]:
-    """All that lets a role read tables and views, those to come included, and takes everything else.
+    """All that lets a role read tables and views but the secrets, those to come included, and takes
+    everything else.
 
     Temporary tables and the schema are closed to everybody (PUBLIC) but their owner, since a role always has
     what everybody has. Whoever logs in needs a password as well, which is not set here.
@@ -59,6 +62,7 @@ def statements(role: str, place: Place, *, exists: bool = False, login: bool = F
         f"GRANT CONNECT ON DATABASE {database} TO {reader}",
         f"GRANT USAGE ON SCHEMA {schema} TO {reader}",
         f"GRANT SELECT ON ALL TABLES IN SCHEMA {schema} TO {reader}",
+        f"REVOKE ALL ON {schema}.{SECRETS} FROM {reader}",
         f"ALTER DEFAULT PRIVILEGES FOR ROLE {owner} IN SCHEMA {schema} GRANT SELECT ON TABLES TO {reader}",
     ]
 

@@ -20,6 +20,8 @@ ALLOWED = {
     sqlite3.SQLITE_FUNCTION,
     sqlite3.SQLITE_RECURSIVE,
 }
+# As in PostgreSQL, where analysts have no right to it.
+SECRETS = "secrets"
 STEPS_BETWEEN_LOOKS = 100_000
 """Virtual machine steps, a few milliseconds of work, between two looks at the clock."""
 
@@ -107,4 +109,6 @@ def _authorize(action: int, subject: str | None, *_: str | None) -> int:
         (sqlite3.SQLITE_UPDATE, "sqlite_master"),
         (sqlite3.SQLITE_PRAGMA, "data_version"),
     )
+    if action == sqlite3.SQLITE_READ and (subject or "").lower() == SECRETS:
+        return sqlite3.SQLITE_DENY
     return sqlite3.SQLITE_OK if action in ALLOWED or opens_search else sqlite3.SQLITE_DENY

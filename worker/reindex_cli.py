@@ -1,4 +1,4 @@
-"""The commands around generations: plan a re-indexing, run it, compare, take it back, schedule it."""
+"""The commands around generations: plan a re-indexing, run it, compare, take it back, prune."""
 
 from __future__ import annotations
 
@@ -14,24 +14,22 @@ from rich.console import Console
 from rich.live import Live
 
 from vm.cli import app, check_contact_sheet
-from vm.terminal import print_json, progress
+from vm.terminal import print_json, progress, remark
 from worker import broker, engine, reindex_show
 from worker.celery_app import ANALYSE
 from worker.options import AsJson, CollectionName, Database, SourceName, opened_store
-from worker.reindexing import BACKGROUND, MOST_BACKGROUND, REASONS, CatchUp, Limits, Reason, Rule
-from worker.scheduling import Schedule
+from worker.reindexing import BACKGROUND, MOST_BACKGROUND, REASONS, Limits, Reason, Rule
 from worker.settings import current
 from worker.store import Store
 from worker.store.pruning import Retention
 
 reindex = typer.Typer(help="Ask archives anew, and compare before and after.", no_args_is_help=True)
-schedule = typer.Typer(help="Have archives asked anew by themselves.", no_args_is_help=True)
 app.add_typer(reindex, name="reindex")
-app.add_typer(schedule, name="schedule")
 
-_FINAL = ("finished", "cancelled", "rolled_back", "paused")
-RunId = Annotated[int, typer.Argument(metavar="RUN", help="As `videomind reindex status` has it.")]
-Name = Annotated[str, typer.Argument(metavar="NAME")]
+_LARGEST_ID = 2**63 - 1
+RunId = Annotated[
+    int, typer.Argument(metavar="RUN", min=1, max=_LARGEST_ID, help="As `videomind reindex status` has it.")
+]
 Stale = Annotated[bool, typer.Option("--stale", help="Answered by another checkpoint than the present one.")]
 Failed = Annotated[bool, typer.Option("--failed", help="Failed, and never answered.")]
 Never = Annotated[
@@ -79,7 +77,7 @@ def plan(
     videomind reindex plan --stale --collection depot --dry-run
     videomind reindex plan --low-score 0.45 --since 2026-01-01T00:00Z --hours 22:00-06:00 --budget-hours 6
     """
-    reasons = _reasons(stale, failed, never, older_than, low_score)
+    reasons = reasons_of(stale, failed, never, older_than, low_score)
     bounds = (older_than, low_score, collection, source, since, until, tuple(question or ()))
     rule = Rule(reasons, *bounds)
     limits = Limits(priority, budget_hours, hours, time_zone)
@@ -102,8 +100,12 @@ def start(run: RunId, database: Database = None) -> None:
     """Begin a planned run, or go on with a paused one. Workers do it, behind all live work."""
     with opened_store(database) as store:
         store.reindex.start(run)
-        broker.wake(ANALYSE, store.reindex.feed(engine.fingerprint()))
+        here = engine.fingerprint()
+        broker.wake(ANALYSE, store.reindex.feed(here))
         _tell(store, run)
+        wanted = store.reindex.run(run).fingerprint
+    if wanted != here:
+        remark(f"it asks checkpoint {wanted[:12]}, and here is {here[:12]}: only workers with that one do it")
 
 
 @reindex.command()
@@ -140,12 +142,17 @@ def rollback(run: RunId, database: Database = None) -> None:
 
 @reindex.command()
 def status(
-    run: Annotated[int | None, typer.Argument(metavar="RUN", help="This one; else the latest.")] = None,
-    watch: Annotated[bool, typer.Option("--watch", help="Go on until it has ended.")] = False,
+    run: Annotated[
+        int | None,
+        typer.Argument(metavar="RUN", min=1, max=_LARGEST_ID, help="This one; else the latest hundred."),
+    ] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Go on until nothing runs any more.")] = False,
     database: Database = None,
     as_json: AsJson = False,
 ) -> None:
     """Tell how far runs are, what they took and what is still to come."""
+    if watch and as_json:
+        raise typer.BadParameter("JSON is told once", param_hint="--watch")
     with opened_store(database) as store:
 
         def look() -> list[Any]:
@@ -156,7 +163,7 @@ def status(
                 print_json(json.dumps(reindex_show.run_values(found), default=datetime.isoformat))
             return
         with Live(reindex_show.run_table(look()), console=Console(), auto_refresh=False) as live:
-            while watch and not all(found.state in _FINAL for found in look()):
+            while watch and any(found.state == "running" for found in look()):
                 time.sleep(1)
                 live.update(reindex_show.run_table(look()), refresh=True)
             live.update(reindex_show.run_table(look()), refresh=True)
@@ -179,6 +186,7 @@ def diff(
         store.reindex.run(run)
         counts = store.diffs.count(run, all_ranks)
         changes = store.diffs.largest(run, limit, all_ranks)
+        places = store.diffs.places({change.video_id for change in changes}) if contact_sheet else {}
     if as_json:
         print_json(json.dumps({"run": run, "counts": dict(counts)}))
         for change in changes:
@@ -188,7 +196,7 @@ def diff(
     if contact_sheet:
         from worker.reindex_sheet import draw  # loads torch
 
-        draw(changes, current(), contact_sheet)
+        draw(changes, places, current(), contact_sheet)
 
 
 @reindex.command()
@@ -215,80 +223,10 @@ def prune(
         typer.echo(f"{done} earlier answers are forgotten")
 
 
-@schedule.command("add")
-def add_schedule(
-    name: Name,
-    cron: Annotated[str, typer.Option(metavar="EXPRESSION", help="Five fields: '0 22 * * 1-5'.")],
-    stale: Stale = False,
-    failed: Failed = False,
-    never: Never = False,
-    older_than: OlderThan = None,
-    low_score: LowScore = None,
-    collection: CollectionName = None,
-    source: SourceName = None,
-    since: Since = None,
-    until: Until = None,
-    question: Questions = None,
-    priority: Priority = BACKGROUND,
-    budget_hours: Budget = None,
-    hours: Hours = None,
-    time_zone: TimeZone = "UTC",
-    catch_up: Annotated[
-        CatchUp, typer.Option(help="What was missed is made up for once, or skipped.")
-    ] = "once",
-    database: Database = None,
-) -> None:
-    """Keep a schedule, or change the one of this name. A beat has to run: `videomind worker` has one.
-
-    \b
-    videomind schedule add nightly --cron "0 22 * * *" --time-zone Europe/Berlin \\
-        --stale --failed --hours 22:00-06:00 --budget-hours 6
-    """
-    reasons = _reasons(stale, failed, never, older_than, low_score)
-    bounds = (older_than, low_score, collection, source, since, until, tuple(question or ()))
-    limits = Limits(priority, budget_hours, hours, time_zone)
-    wanted = Schedule(name, cron, Rule(reasons, *bounds), limits, time_zone, catch_up)
-    with opened_store(database) as store:
-        store.schedules.add(wanted)
-    typer.echo(f"{name}: next at {wanted.next_after(datetime.now().astimezone()).isoformat()}")
-
-
-@schedule.command("list")
-def list_schedules(database: Database = None, as_json: AsJson = False) -> None:
-    """Show the schedules, and when each is next."""
-    with opened_store(database) as store:
-        found = store.schedules.all()
-    if as_json:
-        for each in found:
-            print_json(json.dumps(reindex_show.schedule_values(each), default=datetime.isoformat))
-    else:
-        Console().print(reindex_show.schedule_table(found))
-
-
-@schedule.command()
-def enable(name: Name, database: Database = None) -> None:
-    """Switch a schedule on; what passed meanwhile is not made up for."""
-    with opened_store(database) as store:
-        store.schedules.enable(name, True)
-
-
-@schedule.command()
-def disable(name: Name, database: Database = None) -> None:
-    """Switch a schedule off. A run of it that has begun goes on."""
-    with opened_store(database) as store:
-        store.schedules.enable(name, False)
-
-
-@schedule.command()
-def remove(name: Name, database: Database = None) -> None:
-    """Forget a schedule; its runs stay."""
-    with opened_store(database) as store:
-        store.schedules.remove(name)
-
-
-def _reasons(
+def reasons_of(
     stale: bool, failed: bool, never: bool, older_than: float | None, low_score: float | None
 ) -> tuple[Reason, ...]:
+    """What was named, or else what is not up to date."""
     given = (stale, failed, never, older_than is not None, low_score is not None)
     return tuple(reason for reason, on in zip(REASONS, given, strict=True) if on) or ("stale",)
 

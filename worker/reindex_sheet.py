@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
@@ -13,31 +13,37 @@ from vm.moments import Span
 from vm.render import describe, plain
 from vm.terminal import progress, remark
 from worker.ingest import fetched, opened
-from worker.masking import masked
 from worker.settings import Settings
 from worker.store.diffs import Changed
 
 
-def draw(changes: Sequence[Changed], settings: Settings, target: Path) -> None:
+def draw(
+    changes: Sequence[Changed], places: Mapping[int, tuple[str, str]], settings: Settings, target: Path
+) -> None:
     """Writes a PNG; a video that cannot be read any more is told and left out.
+
+    Args:
+        places: the videos' URIs and sha256, by id.
 
     Raises:
         QuestionError: there is nothing to draw, or the picture cannot be written.
     """
-    found: list[Strip] = []
-    ordered = sorted(changes, key=attrgetter("video"))
-    videos = [(uri, list(some)) for uri, some in groupby(ordered, attrgetter("video"))]
-    with progress() as report:
-        for number, (uri, some) in enumerate(videos):
-            report("reading", number / len(videos))
-            captions = [caption for change in some for caption in _captions(change)]
-            try:
-                with fetched(uri, settings, None) as file, opened(file.path, settings) as reader:
-                    found += read_strips(captions, reader) if captions else []
-            except VideoError as error:
-                remark(f"{masked(uri)}: {error}")
-    if not found:
+    moved = sorted((change for change in changes if any(_captions(change))), key=attrgetter("video_id"))
+    videos = [list(some) for _, some in groupby(moved, attrgetter("video_id"))]
+    if not videos:
         raise QuestionError("no moment has changed, so there is nothing to draw")
+    found: list[Strip] = []
+    with progress() as report:
+        for number, some in enumerate(videos):
+            report("reading", number / len(videos))
+            uri, sha256 = places[some[0].video_id]
+            try:
+                with fetched(uri, settings, sha256) as file, opened(file.path, settings) as reader:
+                    found += read_strips([caption for each in some for caption in _captions(each)], reader)
+            except VideoError as error:
+                remark(f"{some[0].video}: {error}")
+    if not found:
+        raise QuestionError("none of the videos can be read, so there is nothing to draw")
     write_strips(found, target)
 
 

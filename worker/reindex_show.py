@@ -11,7 +11,6 @@ from rich.table import Table
 
 from vm.moments import Span
 from vm.render import describe, plain
-from worker.masking import masked
 from worker.reindexing import Run, Selection
 from worker.scheduling import Planned
 from worker.store.diffs import Change, Changed
@@ -76,7 +75,7 @@ def diff_table(counts: Mapping[Change, int], changes: Sequence[Changed]) -> Tabl
     for each in changes:
         table.add_row(
             each.change,
-            plain(masked(each.video)),
+            plain(each.video),
             plain(each.question),
             _told(each.old_start_seconds, each.old_end_seconds, each.old_answer, each.change),
             _told(each.new_start_seconds, each.new_end_seconds, each.new_answer, each.change),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
@@ -26,6 +27,8 @@ CATCH_UPS: tuple[CatchUp, ...] = get_args(CatchUp)
 
 BACKGROUND = 1
 """The priority of re-indexing: below all live work, and with room below."""
+LONGEST_DAYS = 100_000
+"""Further back than anything was answered, and not beyond the calendar."""
 MOST_BACKGROUND = 4
 """The highest priority a run may have: live work is 5."""
 
@@ -62,6 +65,10 @@ class Rule:
         for reason, needed in (("old", self.older_than_days), ("low_score", self.below_score)):
             if (reason in self.reasons) != (needed is not None):
                 raise InvalidRule(f"the reason {reason!r} and its bound need each other: give both or none")
+        if self.older_than_days is not None and not 0 <= self.older_than_days <= LONGEST_DAYS:
+            raise InvalidRule(f"{self.older_than_days:g} days: give 0 to {LONGEST_DAYS}")
+        if self.below_score is not None and not 0 <= self.below_score <= 1:
+            raise InvalidRule(f"a score of {self.below_score:g}: scores go from 0 to 1")
         if self.source and not self.collection:
             raise InvalidRule("a source belongs to a collection: name both")
         for text in (self.since, self.until):
@@ -98,8 +105,8 @@ class Limits:
     def __post_init__(self) -> None:
         if not 0 <= self.priority <= MOST_BACKGROUND:
             raise InvalidRule(f"priority {self.priority}: give 0 to {MOST_BACKGROUND}, below live work")
-        if self.compute_hours is not None and not self.compute_hours > 0:
-            raise InvalidRule(f"a budget of {self.compute_hours} hours: give a number above 0")
+        if self.compute_hours is not None and not 0 < self.compute_hours < math.inf:
+            raise InvalidRule(f"a budget of {self.compute_hours:g} hours: give a number above 0")
         _ = self.daytime
 
     @property

@@ -96,7 +96,9 @@ def claim_of(row: Analysis) -> Claim:
 
 def outcome_of(row: Analysis) -> Outcome:
     result = result_of(row) if row.state == "succeeded" else None
-    return Outcome(row.id, row.video.uri, row.question, row.state, row.error_code, row.error_message, result)
+    return Outcome(
+        row.id, row.video.shown_uri, row.question, row.state, row.error_code, row.error_message, result
+    )
 
 
 def result_of(row: Analysis) -> Result:
@@ -214,7 +216,7 @@ def fact_columns(facts: VideoFacts) -> dict[str, Any]:
 
 def _facts(row: Video) -> VideoFacts:
     names = VideoFacts.__dataclass_fields__.keys() - {"path"}
-    return VideoFacts(path=str(local_path(row.uri)), **{name: getattr(row, name) for name in names})
+    return VideoFacts(path=str(local_path(row.shown_uri)), **{name: getattr(row, name) for name in names})
 
 
 def _plan(stored: dict[str, Any]) -> Plan:

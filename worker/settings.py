@@ -124,7 +124,8 @@ class Settings(BaseModel):
         None, description="The port at which a worker shows Prometheus metrics. Unset: none."
     )
     webhook_secret: SecretStr | None = Field(
-        None, description="What webhooks are signed with. Unset: they are not signed."
+        None,
+        description="What is sent to webhooks is signed with it. Unset: nothing is sent to any.",
     )
     log: Literal["text", "json"] = Field("text", description="How a worker's log is written: text or json.")
 

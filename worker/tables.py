@@ -13,7 +13,19 @@ from typing import Any
 from sqlalchemy import BigInteger, ForeignKey, Index, String, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from worker.columns import Base, Job, PlainString, RowId, claim_index, one_of, ordered_span
+from worker.columns import (
+    Base,
+    Job,
+    MaskedJson,
+    MaskedText,
+    PlainString,
+    RowId,
+    Secretive,
+    claim_index,
+    one_of,
+    ordered_span,
+    whole,
+)
 from worker.jobs import ORIGINS, STATES, VERDICTS, VIDEO_STATES, Origin, Verdict, VideoState
 
 __all__ = ["Base"]
@@ -46,7 +58,7 @@ class SourceRow(Base):
     collection: Mapped[Collection] = relationship()
 
 
-class Video(Base):
+class Video(Secretive, Base):
     """A file's content, and where it was last seen. The facts are known once it has been opened."""
 
     __tablename__ = "videos"
@@ -59,7 +71,8 @@ class Video(Base):
 
     id: Mapped[int] = mapped_column(RowId, primary_key=True)
     sha256: Mapped[str] = mapped_column(String(64), unique=True)
-    uri: Mapped[str]
+    shown_uri: Mapped[str] = mapped_column("uri")
+    uri = whole("uri")
     source_id: Mapped[int | None] = mapped_column(ForeignKey("sources.id", ondelete="SET NULL"))
     recorded_at: Mapped[datetime | None]
     recorded_at_origin: Mapped[Origin | None] = mapped_column(String(16))
@@ -75,13 +88,13 @@ class Video(Base):
     rotation: Mapped[int | None]
     start_time: Mapped[float | None]
     error_code: Mapped[str | None]
-    error_message: Mapped[str | None]
+    error_message: Mapped[str | None] = mapped_column(MaskedText)
     added_at: Mapped[datetime]
 
     source: Mapped[SourceRow | None] = relationship()
 
 
-class Submission(Job, Base):
+class Submission(Job, Secretive, Base):
     """One video to be fetched, checked and registered, and what is to be asked of it.
 
     `key` is the producer's name for it: whatever is submitted twice under one key is one submission.
@@ -96,16 +109,18 @@ class Submission(Job, Base):
     )
 
     key: Mapped[str] = mapped_column(PlainString(64), unique=True)
-    uri: Mapped[str]
+    shown_uri: Mapped[str] = mapped_column("uri")
+    uri = whole("uri")
     collection: Mapped[str | None] = mapped_column(PlainString(200))
     source: Mapped[str | None] = mapped_column(PlainString(200))
     recorded_at: Mapped[datetime | None]
     force: Mapped[bool]
-    callback_url: Mapped[str | None]
+    shown_callback_url: Mapped[str | None] = mapped_column("callback_url")
+    callback_url = whole("callback_url")
     callback_attempts: Mapped[int]
     callback_at: Mapped[datetime | None]
-    callback_error: Mapped[str | None]
-    arguments: Mapped[dict[str, Any] | None]
+    callback_error: Mapped[str | None] = mapped_column(MaskedText)
+    arguments: Mapped[dict[str, Any] | None] = mapped_column(MaskedJson)
     video_id: Mapped[int | None] = mapped_column(ForeignKey("videos.id", ondelete="CASCADE"))
 
     requests: Mapped[list[RequestRow]] = relationship(order_by="RequestRow.position")

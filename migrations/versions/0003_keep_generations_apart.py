@@ -1,4 +1,4 @@
-"""Generations, re-indexing runs and their schedules, standing questions and their hits."""
+"""Generations, re-indexing runs and their schedules, standing questions and their hits; secrets apart."""
 
 import hashlib
 import json
@@ -8,6 +8,9 @@ from typing import Any
 
 import sqlalchemy as sa
 from alembic import op
+
+from worker.columns import MaskedJson, MaskedText
+from worker.masking import masked
 
 revision = "0003"
 down_revision = "0002"
@@ -24,6 +27,7 @@ SPAN = "0 <= start_seconds AND start_seconds <= end_seconds"
 SHOWN = ("moment_view", "answer_view", "coverage_gap_view", "queue_view")
 NEW_VIEWS = ("moment_history_view", "answer_history_view", "moment_diff_view", "hit_view")
 NEW_TABLES = (
+    "secrets",
     "sightings",
     "hits",
     "standing_analyses",
@@ -42,11 +46,13 @@ def upgrade() -> None:
     _create_items()
     _create_standing()
     _create_hits()
+    _create_secrets()
     _create_views()
 
 
 def downgrade() -> None:
     _drop_views((*NEW_VIEWS, *SHOWN))
+    _put_secrets_back()
     for table in NEW_TABLES:
         op.drop_table(table)
     _narrow_analyses()
@@ -417,6 +423,97 @@ def _create_hits() -> None:
     op.create_index("ix_sightings_analysis_id", "sightings", ["analysis_id"])
 
 
+# Where URLs are, and texts with URLs in them.
+SECRET_URLS = (("videos", "uri"), ("submissions", "uri"), ("submissions", "callback_url"))
+TOLD_URLS = (
+    ("videos", "error_message", MaskedText()),
+    ("submissions", "error_message", MaskedText()),
+    ("submissions", "callback_error", MaskedText()),
+    ("submissions", "arguments", MaskedJson()),
+    ("analyses", "error_message", MaskedText()),
+)
+
+
+def _create_secrets() -> None:
+    owners = {"video": "videos", "submission": "submissions", "standing": "standing_questions"}
+    op.create_table(
+        "secrets",
+        sa.Column("id", ROW_ID, nullable=False),
+        sa.Column("name", sa.String(16), nullable=False),
+        sa.Column("url", sa.Text, nullable=False),
+        *(sa.Column(f"{owner}_id", ROW_ID) for owner in owners),
+        *(
+            sa.ForeignKeyConstraint(
+                [f"{owner}_id"], [f"{table}.id"], name=f"fk_secrets_{owner}_id", ondelete="CASCADE"
+            )
+            for owner, table in owners.items()
+        ),
+        sa.PrimaryKeyConstraint("id", name="pk_secrets"),
+        *(sa.UniqueConstraint(f"{owner}_id", "name", name=f"uq_secrets_{owner}_id_name") for owner in owners),
+    )
+    if not _is_sqlite():
+        _withhold_secrets()
+    for table, column in SECRET_URLS:
+        _keep_secrets(table, column)
+        _mask(table, column, MaskedText())
+    for told in TOLD_URLS:
+        _mask(*told)
+
+
+def _withhold_secrets() -> None:
+    """Whoever may read all tables to come may not read this one."""
+    readers = op.get_bind().execute(
+        sa.text(
+            "SELECT DISTINCT rolname FROM pg_class, aclexplode(relacl) AS granted "
+            "JOIN pg_roles ON pg_roles.oid = granted.grantee "
+            "WHERE pg_class.oid = 'secrets'::regclass AND granted.grantee <> relowner"
+        )
+    )
+    quoted = op.get_bind().dialect.identifier_preparer.quote_identifier
+    for reader in ("PUBLIC", *map(quoted, readers.scalars().all())):
+        op.get_bind().exec_driver_sql(f"REVOKE ALL ON secrets FROM {reader}")
+
+
+def _keep_secrets(table: str, column: str) -> None:
+    """Copies what opens a URL to the table that analysts may not read."""
+    owner = f"{table[:-1]}_id"
+    kept = sa.table("secrets", sa.column("name"), sa.column("url"), sa.column(owner, ROW_ID))
+    for rows in _with_urls(table, column, MaskedText()):
+        secret = [(row.id, row.told) for row in rows if masked(row.told) != row.told]
+        if secret:
+            values = [{"name": column, "url": url, owner: of_row} for of_row, url in secret]
+            op.get_bind().execute(sa.insert(kept), values)
+
+
+def _mask(table: str, column: str, kind: MaskedText | MaskedJson) -> None:
+    """Leaves of the URLs in a column what may be shown; its type sees to it."""
+    changed = sa.table(table, sa.column("id", ROW_ID), sa.column(column, kind))
+    change = sa.update(changed).where(changed.c.id == sa.bindparam("of"))
+    for rows in _with_urls(table, column, kind):
+        told = [{"of": row.id, column: row.told} for row in rows]
+        op.get_bind().execute(change.values({column: sa.bindparam(column, type_=kind)}), told)
+
+
+def _with_urls(table: str, column: str, kind: MaskedText | MaskedJson) -> Iterator[Any]:
+    connection, last = op.get_bind(), 0
+    here = sa.table(table, sa.column("id", ROW_ID), sa.column(column, kind))
+    told = here.c[column]
+    query = sa.select(here.c.id, told.label("told")).order_by(here.c.id).limit(_BATCH)
+    query = query.where(sa.cast(told, sa.Text).like("%://%"))
+    while rows := connection.execute(query.where(here.c.id > last)).all():
+        yield rows
+        last = rows[-1].id
+
+
+def _put_secrets_back() -> None:
+    for table, column in SECRET_URLS:
+        of_row = f"secrets.{table[:-1]}_id = {table}.id AND secrets.name = '{column}'"
+        op.execute(
+            f"UPDATE {table} SET {column} = (SELECT url FROM secrets WHERE {of_row}) "
+            f"WHERE EXISTS (SELECT 1 FROM secrets WHERE {of_row})"
+        )
+
+
 def _create_views() -> None:
     for name, text in (("moment", _before().MOMENT_VIEW), ("answer", _before().ANSWER_VIEW)):
         op.execute(f"{text} WHERE analyses.current")
@@ -458,80 +555,73 @@ def _gap_view(condition: str) -> str:
     return view + condition
 
 
-# Old against new, for each question of a run that was switched. An old and a new moment are the same if each
-# is the other's best match, by IoU and then by rank, and they share half of what they cover together.
-MOMENT_DIFF_VIEW = """
-    CREATE VIEW moment_diff_view AS
-    WITH pairs AS (
+# Each old moment of a switched question beside each new one, and its place among those of the other side: by
+# IoU, and then by rank. What is asked of one run is looked for in that run alone: each step is sorted by run,
+# and in one way only, or SQLite would compare all of them first. It would so for a common table expression.
+_PAIRS = """
+            SELECT
+                items.run_id,
+                items.id AS item_id,
+                old.id AS old_id,
+                new.id AS new_id,
+                old.rank AS old_rank,
+                new.rank AS new_rank,
+                CASE
+                    WHEN old.id IS NULL OR new.id IS NULL THEN 0.0
+                    WHEN old.start_seconds = new.start_seconds AND old.end_seconds = new.end_seconds THEN 1.0
+                    WHEN old.end_seconds < new.start_seconds OR new.end_seconds < old.start_seconds THEN 0.0
+                    ELSE (
+                        CASE WHEN old.end_seconds < new.end_seconds THEN old.end_seconds
+                            ELSE new.end_seconds END
+                        - CASE WHEN old.start_seconds > new.start_seconds THEN old.start_seconds
+                            ELSE new.start_seconds END
+                    ) / (
+                        CASE WHEN old.end_seconds > new.end_seconds THEN old.end_seconds
+                            ELSE new.end_seconds END
+                        - CASE WHEN old.start_seconds < new.start_seconds THEN old.start_seconds
+                            ELSE new.start_seconds END
+                    )
+                END AS iou
+            FROM reindex_items AS items
+            LEFT JOIN moments AS old ON old.analysis_id = items.replaced_analysis_id
+            LEFT JOIN moments AS new ON new.analysis_id = items.new_analysis_id
+            WHERE items.switched_at IS NOT NULL
+            AND items.state <> 'pruned'
+"""
+_PLACED = f"""(
         SELECT
-            items.id AS item_id,
-            old.id AS old_id,
-            new.id AS new_id,
-            old.rank AS old_rank,
-            new.rank AS new_rank,
-            CASE
-                WHEN old.start_seconds = new.start_seconds AND old.end_seconds = new.end_seconds THEN 1.0
-                WHEN old.end_seconds < new.start_seconds OR new.end_seconds < old.start_seconds THEN 0.0
-                ELSE (
-                    CASE WHEN old.end_seconds < new.end_seconds THEN old.end_seconds ELSE new.end_seconds END
-                    - CASE
-                        WHEN old.start_seconds > new.start_seconds THEN old.start_seconds
-                        ELSE new.start_seconds
-                    END
-                ) / (
-                    CASE WHEN old.end_seconds > new.end_seconds THEN old.end_seconds ELSE new.end_seconds END
-                    - CASE
-                        WHEN old.start_seconds < new.start_seconds THEN old.start_seconds
-                        ELSE new.start_seconds
-                    END
-                )
-            END AS iou
-        FROM reindex_items AS items
-        JOIN moments AS old ON old.analysis_id = items.replaced_analysis_id
-        JOIN moments AS new ON new.analysis_id = items.new_analysis_id
-        WHERE items.switched_at IS NOT NULL
-    ),
-    matches AS (
-        SELECT item_id, old_id, new_id, iou
+            seen_by_old.*,
+            row_number() OVER (PARTITION BY run_id, item_id, new_id ORDER BY iou DESC, old_rank) AS of_new
         FROM (
             SELECT
-                item_id,
-                old_id,
-                new_id,
-                iou,
-                row_number() OVER (PARTITION BY old_id, item_id ORDER BY iou DESC, new_rank) AS of_old,
-                row_number() OVER (PARTITION BY new_id, item_id ORDER BY iou DESC, old_rank) AS of_new
-            FROM pairs
-        ) AS placed
-        WHERE of_old = 1 AND of_new = 1 AND iou >= 0.5
-    ),
-    changes AS (
+                pairs.*,
+                row_number() OVER (PARTITION BY run_id, item_id, old_id ORDER BY iou DESC, new_rank) AS of_old
+            FROM ({_PAIRS}) AS pairs
+        ) AS seen_by_old
+    )"""
+
+# Old against new, for each question of a run that was switched. An old and a new moment are the same if each
+# is the other's best match, and they share half of what they cover together. Where the old is pruned there is
+# nothing to compare.
+MOMENT_DIFF_VIEW = f"""
+    CREATE VIEW moment_diff_view AS
+    WITH changes AS (
         SELECT
-            items.id AS item_id,
-            CASE WHEN matches.iou >= 0.9 THEN 'kept' ELSE 'shifted' END AS change,
-            matches.old_id,
-            matches.new_id,
-            matches.iou
-        FROM matches
-        JOIN reindex_items AS items ON items.id = matches.item_id
+            run_id,
+            item_id,
+            CASE WHEN of_new > 1 OR iou < 0.5 THEN 'lost'
+                WHEN iou < 0.9 THEN 'shifted' ELSE 'kept' END AS change,
+            old_id,
+            CASE WHEN of_new = 1 AND iou >= 0.5 THEN new_id END AS new_id,
+            CASE WHEN of_new = 1 AND iou >= 0.5 THEN iou END AS iou
+        FROM {_PLACED} AS placed
+        WHERE of_old = 1 AND old_id IS NOT NULL
         UNION ALL
-        SELECT items.id, 'lost', old.id, NULL, NULL
-        FROM reindex_items AS items
-        JOIN moments AS old ON old.analysis_id = items.replaced_analysis_id
-        WHERE items.switched_at IS NOT NULL
-        AND NOT EXISTS (
-            SELECT 1 FROM matches WHERE matches.item_id = items.id AND matches.old_id = old.id
-        )
+        SELECT run_id, item_id, 'gained', NULL, new_id, NULL
+        FROM {_PLACED} AS placed
+        WHERE of_new = 1 AND new_id IS NOT NULL AND (of_old > 1 OR iou < 0.5)
         UNION ALL
-        SELECT items.id, 'gained', NULL, new.id, NULL
-        FROM reindex_items AS items
-        JOIN moments AS new ON new.analysis_id = items.new_analysis_id
-        WHERE items.switched_at IS NOT NULL
-        AND NOT EXISTS (
-            SELECT 1 FROM matches WHERE matches.item_id = items.id AND matches.new_id = new.id
-        )
-        UNION ALL
-        SELECT items.id, 'answer changed', NULL, NULL, NULL
+        SELECT items.run_id, items.id, 'answer changed', NULL, NULL, NULL
         FROM reindex_items AS items
         LEFT JOIN answers AS before ON before.analysis_id = items.replaced_analysis_id
         LEFT JOIN answers AS after ON after.analysis_id = items.new_analysis_id
@@ -540,7 +630,7 @@ MOMENT_DIFF_VIEW = """
         AND before.text IS DISTINCT FROM after.text
     )
     SELECT
-        items.run_id,
+        changes.run_id,
         changes.change,
         items.video_id,
         videos.uri AS video,

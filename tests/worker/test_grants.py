@@ -75,9 +75,9 @@ def run(postgresql: PostgreSQL, url: str, role: str) -> Iterator[Callable[..., l
 
 
 @pytest.fixture
-def granted(url: str, role: str, submitted) -> None:
-    """The role may log in and read; one analysis is there."""
-    submitted("Who comes in?")
+def granted(url: str, role: str, registered) -> None:
+    """The role may log in and read; one analysis is there, of a video that a password opens."""
+    registered("Who comes in?", uri="https://anna:hush@cams.example/gate.mp4")
     grants.apply(url, role, login=True)
 
 
@@ -93,6 +93,24 @@ def test_analysts_can_read_every_table_and_view(granted, run: Callable):
     for (name,) in names:
         run(f"SELECT * FROM {name}")
     assert run("SELECT question FROM queue_view") == [("Who comes in?",)]
+
+
+def test_analysts_see_where_videos_are_and_nothing_that_opens_them(granted, run: Callable):
+    assert run("SELECT uri FROM videos") == run("SELECT video FROM queue_view WHERE queue = 'analyse'")
+    assert run("SELECT uri FROM videos") == [("https://anna:***@cams.example/gate.mp4",)]
+    for statement in ("SELECT * FROM secrets", "SELECT count(*) FROM secrets", "TABLE secrets"):
+        with pytest.raises(errors.InsufficientPrivilege):
+            run(statement)
+
+
+def test_an_upgrade_shows_no_secret_to_analysts_there_were_before(granted, run: Callable, url: str):
+    with schema.alembic_config(url) as config:
+        command.downgrade(config, "0002")
+    assert "hush" in run("SELECT uri FROM videos")[0][0]
+    schema.upgrade(url)
+    with pytest.raises(errors.InsufficientPrivilege):
+        run("SELECT * FROM secrets")
+    assert run("SELECT uri FROM videos") == [("https://anna:***@cams.example/gate.mp4",)]
 
 
 def test_analysts_can_neither_write_nor_create_nor_fill_the_disk(

@@ -139,6 +139,25 @@ def test_what_an_older_program_left_waiting_or_running_is_done_by_the_new_one(ol
         assert store.analyses.bury(3) == []
 
 
+def test_what_opens_a_video_is_kept_apart_by_an_upgrade_and_put_back_on_the_way_back(
+    old, sql, migrate, empty: str
+):
+    secret, shown = "https://anna:hush@cams.example/a?token=hush", "https://anna:***@cams.example/a?token=***"
+    written = secret.replace(":", "\\:")  # which would name a value
+    sql(f"UPDATE videos SET uri = '{written}', error_message = '{written} is odd' WHERE id < 3")
+    migrate("head")
+    assert sql("SELECT uri, error_message FROM videos ORDER BY id") == [
+        *[{"uri": shown, "error_message": f"{shown} is odd"}] * 2,
+        {"uri": "file:///c.mp4", "error_message": None},
+    ]
+    with Store(empty) as store:
+        (taken,) = store.analyses.claim_these([2], "worker", "f", timedelta(minutes=5))
+    assert taken.uri == secret
+    migrate("0001")
+    uris = [row["uri"] for row in sql("SELECT uri FROM videos ORDER BY id")]
+    assert uris == [secret, secret, "file:///c.mp4"]
+
+
 def test_references_hold_after_an_upgrade_and_after_the_way_back(old, sql, migrate):
     for revision in ("head", "0001"):
         migrate(revision)

@@ -69,6 +69,16 @@ def test_anything_but_one_select_is_refused(filled: str, statement: str):
 
 
 @pytest.mark.parametrize("database", ["sqlite"])
+@pytest.mark.parametrize(
+    "statement",
+    ["SELECT * FROM secrets", "SELECT count(*) FROM Secrets", "SELECT s.url FROM main.secrets AS s"],
+)
+def test_secrets_are_not_read(filled: str, statement: str):
+    with pytest.raises(StatementRefused, match=r"prohibited|not authorized"):
+        reader.read(filled, statement)
+
+
+@pytest.mark.parametrize("database", ["sqlite"])
 @pytest.mark.parametrize("statement", ["PRAGMA journal_mode = DELETE", "BEGIN EXCLUSIVE"])
 def test_sqlites_own_statements_are_refused(filled: str, statement: str):
     with pytest.raises(StatementRefused):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from sqlalchemy import text
+from sqlalchemy import select, text
 
 from worker.store.sessions import Sessions
+from worker.tables import Video
 
 Change = Literal["kept", "shifted", "gained", "lost", "answer changed"]
 
@@ -29,7 +30,10 @@ _LARGEST = text(
 
 @dataclass(frozen=True)
 class Changed:
-    """One difference between what readers saw and what they see. Seconds; None where there is none."""
+    """One difference between what readers saw and what they see. Seconds; None where there is none.
+
+    `video` is where it is, without what is secret in it.
+    """
 
     change: Change
     video_id: int
@@ -64,3 +68,9 @@ class Diffs:
         with self._sessions.begin() as session:
             found = session.execute(_LARGEST, {"run": run_id, "most": most, "ranks": all_ranks})
             return [Changed(*row) for row in found]
+
+    def places(self, video_ids: Collection[int]) -> dict[int, tuple[str, str]]:
+        """Where videos are, with all that opens them, and the sha256 of their content, by id."""
+        with self._sessions.reading() as session:
+            videos = session.scalars(select(Video).where(Video.id.in_(video_ids)))
+            return {video.id: (video.uri, video.sha256) for video in videos}

@@ -139,7 +139,7 @@ def _hit(row: HitRow) -> Hit:
         collection=row.standing.collection.name,
         source=row.video.source.name if row.video.source else None,
         video_id=row.video_id,
-        uri=row.video.uri,
+        uri=row.video.shown_uri,
         span=Span(row.start_seconds, row.end_seconds),
         starts_at=row.starts_at,
         ends_at=row.ends_at,

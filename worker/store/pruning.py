@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session, aliased
 
 from worker.archive_tables import ItemRow
 from worker.errors import InvalidRule
+from worker.reindexing import LONGEST_DAYS
 from worker.store import leases, switching
 from worker.store.sessions import Sessions
 from worker.tables import Analysis, RequestRow
@@ -24,15 +25,17 @@ class Retention:
     replaced not longer ago than `days`.
 
     Raises:
-        InvalidRule: a number below 0.
+        InvalidRule: a number below 0, or days beyond the calendar.
     """
 
     keep: int = 1
     days: float = 30.0
 
     def __post_init__(self) -> None:
-        if self.keep < 0 or self.days < 0:
-            raise InvalidRule("give numbers from 0 on: how many earlier answers, and for how many days")
+        if self.keep < 0 or not 0 <= self.days <= LONGEST_DAYS:
+            raise InvalidRule(
+                f"give numbers from 0 on: earlier answers, and days, of which {LONGEST_DAYS} at most"
+            )
 
 
 class Pruning:
@@ -84,7 +87,7 @@ def _superfluous(session: Session, retention: Retention) -> Select[int]:
 
 
 def _forget(session: Session, ids: Sequence[int]) -> None:
-    """Whoever asked for them is answered by what has replaced them."""
+    """Whoever asked for them is answered by what has replaced them, and so is what a run has still to ask."""
     now = aliased(Analysis)
     answer = (
         select(now.id)
@@ -94,6 +97,12 @@ def _forget(session: Session, ids: Sequence[int]) -> None:
     )
     asked = update(RequestRow).where(RequestRow.analysis_id.in_(ids)).values(analysis_id=answer)
     session.execute(asked.execution_options(synchronize_session=False))
+    instead = select(now.id).where(
+        now.video_id == ItemRow.video_id, now.asked_key == ItemRow.asked_key, now.current
+    )
+    asks = update(ItemRow).where(ItemRow.source_analysis_id.in_(ids))
+    asks = asks.values(source_analysis_id=instead.scalar_subquery())
+    session.execute(asks.execution_options(synchronize_session=False))
     gone = ItemRow.replaced_analysis_id.in_(ids), ItemRow.state == "switched"
     session.execute(update(ItemRow).where(*gone).values(state="pruned"))
     session.execute(delete(Analysis).where(Analysis.id.in_(ids)))

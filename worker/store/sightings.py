@@ -156,7 +156,7 @@ def _stretch(row: SightingRow) -> Stretch:
 def _new(session: Session, look: _Look, sighting: SightingRow) -> HitRow:
     """Hits that were missed so far are not told years later: a re-indexing run tells nobody."""
     moment = leases.now(session)
-    is_told = look.standing.webhook_url is not None and look.analysis.run_id is None
+    is_told = look.standing.shown_webhook_url is not None and look.analysis.run_id is None
     hit = HitRow(
         standing_id=look.standing.id,
         event_id=str(uuid.uuid4()),

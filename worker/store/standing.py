@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import cast
 
 from sqlalchemy import ColumnElement, and_, delete, exists, func, or_, select, update
-from sqlalchemy.orm import Session, joinedload
+from sqlalchemy.orm import Session, joinedload, selectinload
 
 from vm.result import Mode
 from worker.archive_tables import HitRow, StandingAnalysis, StandingRow
@@ -117,6 +117,7 @@ class Standings:
         query = (
             select(Video, began)
             .outerjoin(SourceRow)
+            .options(selectinload(Video.secrets))
             .where(Video.state == "readable", Video.duration > 0, _belongs(collection, source))
             .order_by(began, Video.id)
         )
@@ -165,6 +166,7 @@ def ended(session: Session, analysis: Analysis) -> None:
 
 
 def standing_of(row: StandingRow) -> Standing:
+    """What a row says; of its webhook what may be shown."""
     return Standing(
         row.question,
         row.collection.name,
@@ -177,7 +179,7 @@ def standing_of(row: StandingRow) -> Standing:
         row.active_until,
         row.hours,
         row.time_zone,
-        row.webhook_url,
+        row.shown_webhook_url,
     )
 
 

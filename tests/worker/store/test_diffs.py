@@ -15,7 +15,7 @@ from worker.reindexing import Limits, Rule
 from worker.store import Store
 
 OLD, NEW = "f" * 64, "n" * 64
-times = st.integers(0, 20).map(lambda tenths: tenths / 10)
+times = st.integers(0, 20).map(lambda eighths: eighths / 8)  # which numbers have exactly
 spans = st.tuples(times, times).map(lambda ends: (min(ends), max(ends)))
 lists = st.lists(spans, max_size=5, unique=True)
 few = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -42,6 +42,11 @@ FILL = (
     f"{MANY} SELECT i, 'yes', 0, 1 FROM n",
     "INSERT INTO coverage (analysis_id, position, start_seconds, end_seconds, frames, verdict) "
     f"{MANY} SELECT i, 1, 0, 1, 1, 'found' FROM n",
+    f"INSERT INTO reindex_runs (state, rule, limits, fingerprint, created_at) {MANY} "
+    "SELECT 'finished', '{}', '{}', 'f', CURRENT_TIMESTAMP FROM n WHERE i <= 20",
+    "INSERT INTO reindex_items (run_id, video_id, asked_key, state, reason, replaced_analysis_id, "
+    f"new_analysis_id, switched_at) {MANY} SELECT 1 + i % 20, 1 + i % 400, CAST(i AS TEXT), 'switched', "
+    "'stale', i, 1 + i % 2000, CURRENT_TIMESTAMP FROM n",
     "ANALYZE",
 )
 
@@ -116,3 +121,13 @@ def test_the_gaps_of_one_video_are_found_in_a_database_for_many(filled: Store, d
     plan = _plan(filled, "SELECT * FROM coverage_gap_view WHERE video_id = 7")
     assert "ix_analyses_video_id" in plan
     assert "Seq Scan" not in plan
+
+
+def test_a_runs_changes_are_looked_for_in_that_run_alone(filled: Store, database: str):
+    plan = _plan(filled, "SELECT * FROM moment_diff_view WHERE run_id = 7")
+    in_sqlite, elsewhere = (
+        "SEARCH items USING INDEX ix_reindex_items_run_id_state",
+        "Index Cond: (run_id = 7)",
+    )
+    assert plan.count(in_sqlite if database == "sqlite" else elsewhere) == 3  # old, new, answers
+    assert "SCAN items" not in plan
