@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from vm.result import Mode
+from vm.terminal import remark
 from worker import schema
 from worker.jobs import AskSettings
 from worker.settings import Settings, current, using
@@ -50,6 +51,12 @@ def check_place(collection: str | None, source: str | None) -> None:
     """Raises: typer.BadParameter for a source that belongs nowhere."""
     if source and not collection:
         raise typer.BadParameter("a source belongs to a --collection", param_hint="--source")
+
+
+def remark_on_silence(store: Store, collection: str | None, source: str | None) -> None:
+    """Who asks nothing is told so, unless a standing question is on for what comes from there."""
+    if not store.standing.would_ask(collection, source):
+        remark("nothing will be asked: give a question, or name where a standing question is on")
 
 
 def form(as_json: bool, as_csv: bool) -> Form:

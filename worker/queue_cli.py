@@ -6,7 +6,6 @@ import json
 import time
 import uuid
 from collections.abc import Sequence
-from dataclasses import asdict
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -20,11 +19,10 @@ from vm.cli import app, asked_questions, parse_window
 from vm.errors import QuestionError
 from vm.questions import Question
 from vm.subtitles import read_subtitles
-from vm.terminal import print_json, remark
+from vm.terminal import print_json
 from worker import contract, service, show
 from worker.batch import MakeRequest, annotated_batches, usable_requests
 from worker.jobs import NORMAL, STATES, AskSettings, Request, State, Submission
-from worker.masking import masked
 from worker.options import (
     WINDOW,
     Annotations,
@@ -41,6 +39,7 @@ from worker.options import (
     Window,
     check_place,
     opened_store,
+    remark_on_silence,
 )
 
 _UNFINISHED: tuple[State, ...] = ("queued", "running")
@@ -95,16 +94,12 @@ def submit(
         asked = [(_uri(str(each.video)), each.requests) for each in annotated_batches(annotations, make)]
     began = _began(recorded_at)
     with opened_store(database) as store:
-        if not all(requests for _, requests in asked) and not store.standing.would_ask(collection, source):
-            remark("nothing will be asked: give a question, or name where a standing question is on")
+        if not all(requests for _, requests in asked):
+            remark_on_silence(store, collection, source)
         for uri, requests in asked:
             key = uuid.uuid4().hex
             found = Submission(key, uri, requests, collection, source, began, priority, callback_url, force)
-            accepted = service.add(store, found)
-            if as_json:
-                print_json(json.dumps({"uri": masked(uri), **asdict(accepted)}))
-            else:
-                typer.echo(f"submission {accepted.submission_id}: {masked(uri)}")
+            show.print_accepted(uri, service.add(store, found), as_json)
 
 
 @app.command()

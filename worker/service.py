@@ -6,6 +6,7 @@ import hashlib
 import json
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -83,11 +84,25 @@ def ingest_directory(
     however often its folder is looked through."""
     try:
         folder = contract.parse_ingest_directory(key, arguments)
-        found = [(path, _file_key(path, arguments)) for path in _finished(folder, settings)]
+        found = _finished(folder, settings)
     except VideoMindError as error:
         _reject(store, key, arguments, error)
         return []
-    return [add(store, replace(folder.template, uri=path.as_uri(), key=file_key)) for path, file_key in found]
+    named = by_key(folder, found, arguments)
+    known = store.submissions.known(list(named))
+    return [known.get(key) or add(store, submission) for key, submission in named.items()]
+
+
+def by_key(
+    folder: contract.Folder, files: Sequence[Path], arguments: Mapping[str, Any]
+) -> dict[str, Submission]:
+    """What these files of a folder are submitted as, by key; asked the same, a file has the same one."""
+    found: dict[str, Submission] = {}
+    for path in files:
+        with suppress(FileNotFoundError):  # it was finished, and somebody has taken it away since
+            key = _file_key(path, arguments)
+            found[key] = replace(folder.template, uri=path.as_uri(), key=key)
+    return found
 
 
 def _finished(folder: contract.Folder, settings: Settings) -> Sequence[Path]:

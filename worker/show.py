@@ -20,7 +20,7 @@ from vm.evaluation.samples import Sample, route_of
 from vm.render import SHOWN_MOMENTS, describe, plain, print_result
 from vm.result import Result
 from vm.terminal import print_json
-from worker.jobs import Outcome
+from worker.jobs import Accepted, Outcome
 from worker.masking import masked
 from worker.reader import Rows
 from worker.settings import Told
@@ -76,6 +76,14 @@ def setting_lines(setting: Told) -> tuple[str, str]:
     """One setting: what it is and where that comes from, and below it what it is for."""
     shown = "unset" if setting.value is None else plain(setting.value) or "none"
     return f"{setting.variable} = {shown}  ({setting.origin})", f"    {setting.description}"
+
+
+def print_accepted(uri: str, accepted: Accepted, as_json: bool) -> None:
+    """One submission's number, and with JSON those of its questions."""
+    if as_json:
+        print_json(json.dumps({"uri": masked(uri), **asdict(accepted)}))
+    else:
+        typer.echo(f"submission {accepted.submission_id}: {plain(masked(uri))}")
 
 
 def found_line(outcome: Outcome) -> str:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,13 +11,14 @@ import typer
 
 from vm.cli import app, asked_questions, parse_window
 from vm.errors import VideoMindError
+from vm.result import Mode
 from vm.terminal import remark
-from worker import contract, service
+from worker import contract, service, show
 from worker.batch import usable_requests
-from worker.jobs import NORMAL, AskSettings, Request
-from worker.masking import masked
+from worker.jobs import NORMAL, AskSettings, Request, Submission
 from worker.options import (
     WINDOW,
+    AsJson,
     AskMode,
     CallbackUrl,
     CollectionName,
@@ -31,13 +31,13 @@ from worker.options import (
     Window,
     check_place,
     opened_store,
+    remark_on_silence,
 )
 from worker.settings import current
-from worker.sources.directory import Sighting, finished_files
+from worker.sources.directory import Scan, Sighting, finished_files
 from worker.sources.rules import SourceRules
 from worker.store import Store
 
-Seen = Mapping[Path, Sighting]
 EVERY = 30.0
 
 
@@ -59,6 +59,7 @@ def watch(
     priority: Priority = NORMAL,
     callback_url: CallbackUrl = None,
     database: Database = None,
+    as_json: AsJson = False,
 ) -> None:
     """Submit every file of a folder once it is finished, each once, until Ctrl-C or SIGTERM.
 
@@ -67,13 +68,10 @@ def watch(
         --pattern "*.mp4" --recursive
 
     A file is finished when it has looked the same for some seconds. Workers answer what is submitted.
+    Without a question, only the standing questions on its collection and source are asked.
     """
     check_place(collection, source)
-    ask = AskSettings(parse_window(window))
-    questions = asked_questions(question or (), option or (), question_file)
-    requests, errors = usable_requests(questions, lambda text, given: Request(text, given, mode, ask))
-    if errors:
-        raise errors[0]
+    requests = _requests(question or (), option or (), question_file, mode, AskSettings(parse_window(window)))
     given = {"collection": collection, "source": source, "callback_url": callback_url}
     arguments = {
         "version": contract.VERSION,
@@ -85,10 +83,25 @@ def watch(
         **{name: value for name, value in given.items() if value is not None},
     }
     with opened_store(database) as store:
+        if not requests:
+            remark_on_silence(store, collection, source)
         try:
-            _watch(store, arguments, every)
+            _watch(store, arguments, every, as_json)
         except KeyboardInterrupt:
             remark("no longer watching")
+
+
+def _requests(
+    questions: Sequence[str], options: Sequence[str], file: Path | None, mode: Mode, ask: AskSettings
+) -> tuple[Request, ...]:
+    """What is asked besides what stands. Raises QuestionError: something that cannot be asked."""
+    if not (questions or options or file):
+        return ()
+    asked = asked_questions(questions, options, file)
+    requests, errors = usable_requests(asked, lambda text, given: Request(text, given, mode, ask))
+    if errors:
+        raise errors[0]
+    return requests
 
 
 def _asked(request: Request) -> dict[str, Any]:
@@ -97,36 +110,29 @@ def _asked(request: Request) -> dict[str, Any]:
     return {"question": request.question, "mode": request.mode, "window": request.settings.window, **options}
 
 
-def _watch(store: Store, arguments: Mapping[str, Any], every: float) -> None:
+def _watch(store: Store, arguments: Mapping[str, Any], every: float, as_json: bool) -> None:
     """Raises VideoMindError: what is wrong from the beginning; what goes wrong later may pass."""
     folder = contract.parse_ingest_directory("watch", arguments)
-    seen = _look(folder, {})[1]
-    known = max((row.submission_id for row in store.queues.arrivals(most=1)), default=0)
+    seen = _look(folder, {}).seen
     time.sleep(min(every, service.SETTLE_SECONDS))
     while True:
         try:
-            finished, now_seen = _look(folder, seen)
-            if finished:
-                known = _submit(store, arguments, known)
-            seen = now_seen
+            scan = _look(folder, seen)
+            for submission in _new(store, service.by_key(folder, scan.finished, arguments)):
+                show.print_accepted(submission.uri, service.add(store, submission), as_json)
+            seen = scan.seen
         except VideoMindError as error:
             remark(f"{error}: tried again in {every:g} s")
         time.sleep(every)
 
 
-def _look(folder: contract.Folder, seen: Seen) -> tuple[bool, Seen]:
-    """Whether something is finished that was not before."""
+def _look(folder: contract.Folder, seen: Mapping[Path, Sighting]) -> Scan:
     rules = SourceRules(roots=current().media_roots)
     path, settle = Path(folder.path), service.SETTLE_SECONDS
-    scan = finished_files(path, folder.pattern, rules, settle, seen, folder.recursive, service.MOST_FILES)
-    return bool(scan.finished), scan.seen
+    return finished_files(path, folder.pattern, rules, settle, seen, folder.recursive, service.MOST_FILES)
 
 
-def _submit(store: Store, arguments: Mapping[str, Any], known: int) -> int:
-    """Tells of the new submissions, and gives the last one's number; what was submitted before stays."""
-    accepted = service.ingest_directory(store, current(), uuid.uuid4().hex, arguments)
-    for each in accepted:
-        if each.submission_id > known:
-            (row,) = store.queues.arrivals(submission_ids=[each.submission_id])
-            typer.echo(f"submission {row.submission_id}: {masked(row.uri)}")
-    return max([known, *(each.submission_id for each in accepted)])
+def _new(store: Store, submissions: Mapping[str, Submission]) -> list[Submission]:
+    """Those that were not handed in before, perhaps by a watch that has ended."""
+    known = store.submissions.known(list(submissions))
+    return [submission for key, submission in submissions.items() if key not in known]

@@ -71,6 +71,8 @@ def test_a_folder_is_submitted_once_however_often_it_is_looked_through(
     first, again = (tasks.ingest_directory.apply(kwargs=sent).get() for _ in range(2))
     assert len(first) == 2
     assert again == first
+    encode(tmp_path / "0.mp4", seed=2)
+    assert [each["submission_id"] for each in tasks.ingest_directory.apply(kwargs=sent).get()] == [3, 1, 2]
 
 
 def test_a_submission_can_be_cancelled_by_message(store: Store, video):

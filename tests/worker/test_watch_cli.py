@@ -1,3 +1,4 @@
+import json
 import os
 import signal
 import subprocess
@@ -10,6 +11,7 @@ from shutil import copyfile
 import pytest
 from sqlalchemy import text
 
+from worker.standing import Standing
 from worker.store import Store
 
 PATIENCE = 600.0
@@ -72,11 +74,40 @@ def test_what_is_finished_is_submitted_once_and_ctrl_c_ends_it(
     assert [tuple(row) for row in asked] == [("Who?", '["a", "b"]')] * 2
 
 
+def test_what_was_submitted_before_is_not_told_again_after_a_new_start(
+    start: Callable, store: Store, video: Path, tmp_path: Path
+):
+    folder = tmp_path / "camera"
+    folder.mkdir()
+    copyfile(video, folder / "one.mp4")
+    first = start(folder, "-q", "Who?", "--every", 1)
+    _until(store, 1)
+    first.send_signal(signal.SIGTERM)
+    first.communicate(timeout=PATIENCE)
+    again = start(folder, "-q", "Who?", "--every", 1, "--json")
+    copyfile(video, folder / "two.mp4")
+    told = json.loads(again.stdout.readline())
+    assert told == {"uri": (folder / "two.mp4").as_uri(), "submission_id": 2, "request_ids": [2]}
+    assert len(_until(store, 2)) == 2
+
+
+def test_without_a_question_what_stands_is_asked(start: Callable, store: Store, video: Path, tmp_path: Path):
+    folder = tmp_path / "camera"
+    folder.mkdir()
+    copyfile(video, folder / "one.mp4")
+    store.standing.add(Standing("Who climbs the fence?", "depot"))
+    process = start(folder, "--collection", "depot", "--every", 1)
+    assert _until(store, 1) == [((folder / "one.mp4").as_uri(), "depot", None)]
+    process.send_signal(signal.SIGTERM)
+    assert process.communicate(timeout=PATIENCE)[1] == "videomind: no longer watching\n"
+    with store.engine.begin() as connection:
+        assert connection.exec_driver_sql("SELECT count(*) FROM requests").scalar() == 0
+
+
 def test_what_is_wrong_from_the_beginning_ends_it(videomind: Callable, store: Store, tmp_path: Path):
     code, out, err = videomind("watch", tmp_path / "none", "-q", "a")
     assert (code, out) == (3, "")
     assert "none" in err
     assert videomind("watch", tmp_path, "-q", "")[0] == 3
     assert videomind("watch", tmp_path, "-q", "a", "--source", "gate")[0] == 2
-    assert videomind("watch", tmp_path)[0] == 2
     assert store.queues.arrivals() == []

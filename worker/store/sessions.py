@@ -14,6 +14,7 @@ from worker.columns import Base
 from worker.database import reading, translated_errors
 
 Row = TypeVar("Row", bound=Base)
+Key = TypeVar("Key")
 _BATCH = 10_000
 
 
@@ -40,10 +41,10 @@ class Sessions:
             yield session
 
 
-def in_batches(ids: Sequence[int]) -> Iterator[Sequence[int]]:
+def in_batches(keys: Sequence[Key]) -> Iterator[Sequence[Key]]:
     """As many at a time as one statement may name; no database takes them without limit."""
-    for start in range(0, len(ids), _BATCH):
-        yield ids[start : start + _BATCH]
+    for start in range(0, len(keys), _BATCH):
+        yield keys[start : start + _BATCH]
 
 
 def found_or_added(session: Session, query: Select[Row], row: Row) -> Row:

@@ -30,6 +30,15 @@ class Submissions:
             row = found_or_added(session, query, _row(session, submission))
             return _accepted(row)
 
+    def known(self, keys: Sequence[str]) -> dict[str, Accepted]:
+        """What was handed in before under any of these keys, by key."""
+        found: dict[str, Accepted] = {}
+        for some in in_batches(keys):
+            query = select(Row).where(Row.key.in_(some)).options(selectinload(Row.requests))
+            with self._sessions.reading() as session:
+                found.update((row.key, _accepted(row)) for row in session.scalars(query))
+        return found
+
     def reject(self, key: str, arguments: Any, error: Exception) -> None:
         """Keeps what could not be understood, and why."""
         code, message = leases.described(error)

@@ -51,6 +51,12 @@ def _state(store: Store, submission_id: int) -> str:
     return store.queues.arrivals(submission_ids=[submission_id])[0].state
 
 
+def test_what_was_handed_in_before_is_known_by_its_key(store: Store):
+    accepted = store.submissions.add(FULL)
+    assert store.submissions.known([FULL.key, "another"]) == {FULL.key: accepted}
+    assert len(accepted.request_ids) == 2
+
+
 def test_what_is_claimed_is_what_was_submitted(store: Store, take: Callable[..., Intake]):
     store.submissions.add(FULL)
     assert take().submission == FULL
