@@ -171,7 +171,7 @@ class Hit:
             "version": VERSION,
             "event_id": self.event_id,
             "standing_question": {"id": self.standing_id, "question": self.question},
-            "camera": {"collection": self.collection, "source": self.source},
+            "camera": {"collection": self.collection, "source": self.source or None},
             "video": {"id": self.video_id, "uri": masked(self.uri)},
             "start_seconds": self.span.start,
             "end_seconds": self.span.end,

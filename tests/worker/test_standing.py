@@ -106,6 +106,8 @@ def test_a_hit_is_told_in_full_and_without_what_is_secret_in_the_videos_address(
         "answer": "a guard",
         "found_at": "2026-03-01T23:35:00+00:00",
     }
+    unnamed = replace(hit, source="").told()["camera"]
+    assert unnamed == {"collection": "depot", "source": None}
     schema = json.loads(files("worker.contract").joinpath("hit.schema.json").read_text())
     validator = Draft202012Validator(schema)
     validator.validate(hit.told())
