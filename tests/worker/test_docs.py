@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,14 +14,17 @@ from typing import Any
 
 import pytest
 import typer
+from jsonschema import Draft202012Validator
+from pydantic import SecretStr
 
 from tests.servers import DATABASES
 from tests.worker.archive_example import fill
-from worker import cli, reader, show
+from worker import cli, deliveries, reader, show
 from worker.store import Store
 
 DOCS = Path(cli.__file__).parent / "docs"
 COOKBOOK = DOCS / "analysts.md"
+INGESTION = DOCS / "ingestion.md"
 EVERYWHERE, SQLITE, POSTGRESQL = "sql", "sql sqlite", "sql postgresql"
 _BLOCK = re.compile(r"```(sql[ a-z]*)\n(.*?)```\n(?:\n```text\n(.*?)```\n)?", re.DOTALL)
 _OPTION = re.compile(r"(?<!\w)--([a-z][a-z-]+)")
@@ -114,6 +119,36 @@ def test_every_metric_and_error_code_that_is_named_exists():
         named = re.findall(r"videomind_([a-z_]+?)(?:_total)?[`{]", text)
         named += re.findall(r'code="([a-z_]+)"', text)
         assert all(f'{name}"' in code for name in named), named
+
+
+def test_the_hit_that_is_shown_is_as_the_contract_says():
+    (shown,) = re.findall(r"```json\n(\{\n.*?)```", INGESTION.read_text(encoding="utf-8"), re.DOTALL)
+    schema = json.loads((DOCS.parent / "contract" / "hit.schema.json").read_text(encoding="utf-8"))
+    Draft202012Validator(schema).validate(json.loads(shown))
+
+
+def test_the_receiver_that_is_shown_believes_what_is_sent_and_nothing_else():
+    blocks = re.findall(r"```python\n(.*?)```", INGESTION.read_text(encoding="utf-8"), re.DOTALL)
+    (code,) = (block for block in blocks if "is_genuine" in block)
+    names: dict[str, Any] = {}
+    exec(code, names)
+    now, body = str(int(time.time())), b'{"version": 1}'
+
+    def headers(sent: str = now, secret: str = "ours") -> dict[str, str]:
+        signed = deliveries.signature(SecretStr(secret), sent, body)
+        return {
+            "X-VideoMind-Event": "e1",
+            "X-VideoMind-Timestamp": sent,
+            "X-VideoMind-Signature": signed,
+        }
+
+    is_genuine = names["is_genuine"]
+    assert is_genuine(b"ours", headers(), body, set())
+    assert not is_genuine(b"ours", headers(), body, {"e1"})
+    assert not is_genuine(b"ours", headers(), body + b" ", set())
+    assert not is_genuine(b"ours", headers(secret="theirs"), body, set())
+    assert not is_genuine(b"ours", headers(str(int(now) - 3600)), body, set())
+    assert not is_genuine(b"ours", {**headers(), "X-VideoMind-Timestamp": str(int(now) + 1)}, body, set())
 
 
 def _rewrite(shown: list[tuple[Example, str]]) -> None:
