@@ -12,6 +12,8 @@ INGEST, ANALYSE, SWEEP = "ingest", "analyse", "sweep"
 
 _OLDEST_SWEEP = 600  # seconds; the clocks of two machines may differ by almost as much
 
+_LAST = 9  # of Redis' priorities, of which 0 comes first and is what messages have that name none
+
 _settings = current()
 
 app = Celery("videomind", broker=_settings.broker_url, backend=_settings.result_url, include=["worker.tasks"])
@@ -20,7 +22,12 @@ app.conf.update(
     # Nor must a sweep wait behind thousands of videos, or be taken for one of their messages.
     task_queues=[Queue(name, Exchange(name), routing_key=name) for name in (INGEST, ANALYSE, SWEEP)],
     task_default_queue=INGEST,
-    task_routes={"videomind.analyse": {"queue": ANALYSE}, "videomind.sweep": {"queue": SWEEP}},
+    # Fetching takes seconds, and keeping what is submitted some thousandths: in their queue that comes first.
+    task_routes={
+        "videomind.ingest": {"queue": INGEST, "priority": _LAST},
+        "videomind.analyse": {"queue": ANALYSE},
+        "videomind.sweep": {"queue": SWEEP},
+    },
     # Messages come from outside: a pickle would be somebody else's code.
     task_serializer="json",
     accept_content=["json"],
