@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from vm.errors import DecoderCrashed
 from worker import holder, metrics
 from worker.errors import Cancelled, DatabaseUnusable, LeaseLost
-from worker.heartbeat import Heartbeat
+from worker.heartbeat import Heartbeat, Pace
 from worker.interrupts import interrupts_held_back
 from worker.jobs import NORMAL, Claim
 from worker.logs import about
@@ -94,6 +94,7 @@ class Analyst:
                 no use for.
         """
         first = claims[0]
+        pace = Pace()
         with self._heartbeat(claims) as heartbeat, ExitStack() as stack:
             try:
                 reader = stack.enter_context(self._lookahead.opened(first.uri, first.sha256))
@@ -111,7 +112,7 @@ class Analyst:
                 if claim.priority < NORMAL and looks_ahead and self._is_outranked(claim):
                     return  # what is not answered yet is handed back
                 with about(analysis_id=claim.analysis_id):
-                    self._answer(claim, watched, heartbeat)
+                    self._answer(claim, watched, heartbeat, pace)
 
     def _is_outranked(self, claim: Claim) -> bool:
         """Whether live work waits, which goes before all that is done in the background."""
@@ -124,9 +125,9 @@ class Analyst:
         renew = partial(self._store.analyses.renew, leases, self._settings.lease)
         return Heartbeat(lambda: bool(renew()), self._settings.lease_seconds, self._settings.stalled_seconds)
 
-    def _answer(self, claim: Claim, watched: Watched, heartbeat: Heartbeat) -> None:
+    def _answer(self, claim: Claim, watched: Watched, heartbeat: Heartbeat, pace: Pace) -> None:
         try:
-            result = self._ask(claim, watched, heartbeat)
+            result = self._ask(claim, watched, heartbeat, pace)
             if not self._finish(claim, result):
                 log.warning("taken over meanwhile; the result is dropped")
                 return
@@ -139,9 +140,11 @@ class Analyst:
             self._fail(claim, error)
             self._count_crash(claim, error)
 
-    def _ask(self, claim: Claim, watched: Watched, heartbeat: Heartbeat) -> Result:
+    def _ask(self, claim: Claim, watched: Watched, heartbeat: Heartbeat, pace: Pace) -> Result:
         def progress(stage: str, fraction: float) -> None:
             heartbeat.moved()
+            if not pace.is_due():
+                return
             if self._is_unwanted(claim, stage, fraction):
                 raise Cancelled(f"analysis {claim.analysis_id} was cancelled")
             self._report(claim, stage, fraction)

@@ -13,6 +13,25 @@ from worker.errors import LeaseLost
 log = logging.getLogger(__name__)
 
 
+LOOK_SECONDS = 1.0
+"""Between two times that progress is kept, and that it is looked whether somebody wants the work to end."""
+
+
+class Pace:
+    """Says when to look again. There is progress far more often, and every look is a transaction."""
+
+    def __init__(self) -> None:
+        self._last = time.monotonic()
+
+    def is_due(self) -> bool:
+        """Whether the last look, or the beginning, is long enough ago; then this is the next one."""
+        moment = time.monotonic()
+        if moment - self._last < LOOK_SECONDS:
+            return False
+        self._last = moment
+        return True
+
+
 class Heartbeat:
     """Renews from a thread of its own, four times a lease. A context manager.
 

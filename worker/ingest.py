@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
-import time
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +10,7 @@ from typing import TYPE_CHECKING
 from vm.errors import VideoError
 from worker import holder, metrics
 from worker.errors import Cancelled, DatabaseUnusable, LeaseLost
-from worker.heartbeat import Heartbeat
+from worker.heartbeat import Heartbeat, Pace
 from worker.interrupts import interrupts_held_back
 from worker.jobs import Intake
 from worker.logs import about
@@ -29,8 +27,6 @@ if TYPE_CHECKING:
     from vm.video import IsolatedReader
 
 log = logging.getLogger(__name__)
-
-_BETWEEN_LOOKS = 1.0  # seconds between two looks whether somebody wants a fetch to end
 
 
 class Registrar:
@@ -99,16 +95,11 @@ class Registrar:
 
     def _check(self, intake: Intake, moved: Callable[[], None]) -> Checked:
         submission = intake.submission
-
-        looked = -math.inf
+        pace = Pace()
 
         def progress(*_: object) -> None:
-            nonlocal looked
             moved()
-            if time.monotonic() - looked < _BETWEEN_LOOKS:  # told of every piece, of which there are many
-                return
-            looked = time.monotonic()
-            if self._store.submissions.is_cancelled(intake.lease):
+            if pace.is_due() and self._store.submissions.is_cancelled(intake.lease):
                 raise Cancelled("cancelled while it was fetched")
 
         with metrics.timed("fetch"), fetched(submission.uri, self._settings, None, progress) as found:

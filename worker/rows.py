@@ -15,6 +15,7 @@ from worker.sources.local import local_path
 from worker.tables import (
     Analysis,
     AnswerRow,
+    Base,
     CandidateRow,
     CoverageRow,
     MomentRow,
@@ -30,12 +31,16 @@ LONGEST_RECORDING = 1e9
 """Seconds, about thirty years. What a file claims to be later than that has no instant."""
 
 
-def new_job(moment: datetime, priority: int = NORMAL) -> dict[str, Any]:
-    """The columns of work that nobody has touched yet."""
+def new_job(moment: object, priority: int = NORMAL) -> dict[str, Any]:
+    """The columns of work that nobody has touched yet.
+
+    Args:
+        moment: now, as a time or as what a statement calls it.
+    """
     return {**asked_anew(moment), "fence": 0, "priority": priority}
 
 
-def asked_anew(moment: datetime) -> dict[str, Any]:
+def asked_anew(moment: object) -> dict[str, Any]:
     """The columns of work that is begun from the start, as if it had just been submitted.
 
     All but its fence: who worked on it before must not write any more.
@@ -81,13 +86,13 @@ def submission_of(row: SubmissionRow) -> Submission:
     )
 
 
-def claim_of(row: Analysis) -> Claim:
+def claim_of(row: Analysis, video: Video) -> Claim:
     return Claim(
         Lease(row.id, row.fence),
         row.attempts,
-        row.video_id,
-        row.video.uri,
-        row.video.sha256,
+        video.id,
+        video.uri,
+        video.sha256,
         request_of(row),
         row.fingerprint,
         row.priority,
@@ -134,30 +139,31 @@ def result_columns(result: Result) -> dict[str, Any]:
 
 def result_rows(
     analysis_id: int, result: Result, recorded_at: datetime | None
-) -> list[CandidateRow | MomentRow | AnswerRow | CoverageRow]:
-    """The rows below an analysis that a result makes.
+) -> dict[type[Base], list[dict[str, Any]]]:
+    """The columns of the rows below an analysis that a result makes, by table.
 
     Args:
         recorded_at: when the recording began, if that is known.
     """
+    of = {"analysis_id": analysis_id}
     candidates = [
-        CandidateRow(analysis_id=analysis_id, position=place, **_scored(candidate, recorded_at))
+        {**of, "position": place, **_scored(candidate, recorded_at)}
         for place, candidate in enumerate(result.candidates, start=1)
     ]
     moments = [
-        MomentRow(
-            analysis_id=analysis_id,
-            rank=moment.rank,
-            query=moment.query,
-            **_scored(moment.candidate, recorded_at),
-        )
+        {**of, "rank": moment.rank, "query": moment.query, **_scored(moment.candidate, recorded_at)}
         for moment in result.moments
     ]
-    answers = [_answer_row(analysis_id, result.answer, recorded_at)] if result.answer else []
-    return [*candidates, *moments, *answers, *_coverage(analysis_id, result, recorded_at)]
+    made: dict[type[Base], list[dict[str, Any]]] = {
+        CandidateRow: candidates,
+        MomentRow: moments,
+        AnswerRow: [_answer_columns(analysis_id, result.answer, recorded_at)] if result.answer else [],
+        CoverageRow: _coverage(analysis_id, result, recorded_at),
+    }
+    return {table: columns for table, columns in made.items() if columns}
 
 
-def _coverage(analysis_id: int, result: Result, recorded_at: datetime | None) -> list[CoverageRow]:
+def _coverage(analysis_id: int, result: Result, recorded_at: datetime | None) -> list[dict[str, Any]]:
     """One row for each window that was searched; one that says so where none was."""
     if not result.windows:
         whole = Window(Span(0.0, result.video.duration), 0, None)
@@ -183,23 +189,23 @@ def _covered(
     best: float | None,
     verdict: Verdict,
     recorded_at: datetime | None,
-) -> CoverageRow:
-    return CoverageRow(
-        analysis_id=analysis_id,
-        position=position,
-        frames=window.frames,
-        best_confidence=window.confidence,
-        best_score=best,
-        verdict=verdict,
+) -> dict[str, Any]:
+    return {
+        "analysis_id": analysis_id,
+        "position": position,
+        "frames": window.frames,
+        "best_confidence": window.confidence,
+        "best_score": best,
+        "verdict": verdict,
         **_spanned(window.span, recorded_at),
-    )
+    }
 
 
 def unsearched(row: Analysis) -> CoverageRow:
     """What an analysis that has ended without a result says of its video, whose duration is known."""
     whole = Window(Span(0.0, row.video.duration or 0.0), 0, None)
     verdict: Verdict = "failed" if row.state == "failed" else "not_searched"
-    return _covered(row.id, 1, whole, None, verdict, row.video.recorded_at)
+    return CoverageRow(**_covered(row.id, 1, whole, None, verdict, row.video.recorded_at))
 
 
 _SEARCHED = ("found", "nothing_found")
@@ -269,10 +275,10 @@ def _answer(row: AnswerRow) -> Answer:
     return Answer(row.text, row.option, Span(row.start_seconds, row.end_seconds))
 
 
-def _answer_row(analysis_id: int, answer: Answer, recorded_at: datetime | None) -> AnswerRow:
-    return AnswerRow(
-        analysis_id=analysis_id,
-        text=answer.text,
-        option=answer.option,
+def _answer_columns(analysis_id: int, answer: Answer, recorded_at: datetime | None) -> dict[str, Any]:
+    return {
+        "analysis_id": analysis_id,
+        "text": answer.text,
+        "option": answer.option,
         **_spanned(answer.span, recorded_at),
-    )
+    }

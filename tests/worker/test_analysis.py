@@ -199,7 +199,10 @@ def test_what_another_process_took_over_is_left_to_it(
     assert "taken over" in caplog.text
 
 
-def test_a_cancelled_analysis_stops_at_its_next_stage(analyst: Analyst, store: Store, registered, mind):
+def test_a_cancelled_analysis_stops_at_its_next_stage(
+    analyst: Analyst, store: Store, registered, mind, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("worker.heartbeat.LOOK_SECONDS", 0.0)
     ids = registered("a", "b")
     mind.answers["a"] = lambda: store.analyses.cancel([ids[1]])  # and gives no result
     analyst.work()
@@ -241,7 +244,10 @@ def test_a_database_that_is_away_for_a_moment_costs_nothing(
     assert "waits for the database" in caplog.text
 
 
-def test_progress_is_told_and_kept_in_the_row(store: Store, registered, mind, settings: Settings):
+def test_progress_is_told_and_kept_in_the_row(
+    store: Store, registered, mind, settings: Settings, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("worker.heartbeat.LOOK_SECONDS", 0.0)
     told = []
     ids = registered("a")
 

@@ -4,7 +4,7 @@ import time
 import pytest
 
 from worker.errors import LeaseLost
-from worker.heartbeat import Heartbeat
+from worker.heartbeat import Heartbeat, Pace
 
 SOON = 5.0  # seconds in which what is to happen must have happened
 
@@ -64,3 +64,10 @@ def test_a_database_that_is_gone_for_a_moment_does_not_end_the_renewing():
 
     with Heartbeat(renew, lease=0.04, patience=60):
         assert lease.next()
+
+
+def test_it_is_looked_once_in_a_while_however_often_there_is_progress(monkeypatch: pytest.MonkeyPatch):
+    clock = iter((100.0, 100.4, 101.1, 101.9, 102.2))
+    monkeypatch.setattr("time.monotonic", lambda: next(clock))
+    pace = Pace()
+    assert [pace.is_due() for _ in range(4)] == [False, True, False, True]

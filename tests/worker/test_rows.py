@@ -11,6 +11,7 @@ from vm.result import Answer, Plan, Result, Role, Step, VideoFacts, Window
 from worker import rows
 from worker.jobs import Request, Submission
 from worker.store import Checked, Store
+from worker.tables import CoverageRow
 
 texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20)
 scores = st.floats(0, 1)
@@ -123,12 +124,12 @@ def test_a_window_is_found_exactly_where_a_candidate_in_it_is_good_enough(
         seconds={},
         **given,
     )
-    made = [row for row in rows.result_rows(1, result, None) if hasattr(row, "verdict")]
-    assert [(row.position, row.frames) for row in made] == [
+    made = rows.result_rows(1, result, None)[CoverageRow]
+    assert [(row["position"], row["frames"]) for row in made] == [
         (place, window.frames) for place, window in enumerate(searched, start=1)
     ]
     for row, window in zip(made, searched, strict=True):
         inside = [c for c in proposed if not c.fallback and c.span.intersection(window.span) > 0]
         judged = [c.confidence if c.verifier_score is None else c.verifier_score for c in inside]
-        assert row.best_score == max(judged, default=None)
-        assert (row.verdict == "found") == any(score >= rows.FOUND_SCORE for score in judged)
+        assert row["best_score"] == max(judged, default=None)
+        assert (row["verdict"] == "found") == any(score >= rows.FOUND_SCORE for score in judged)

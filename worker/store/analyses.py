@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import timedelta
 
-from sqlalchemy import ColumnElement, ScalarSelect, Select, and_, exists, select, update
+from sqlalchemy import ColumnElement, ScalarSelect, Select, and_, exists, insert, select, update
 from sqlalchemy.orm import Session, joinedload, selectinload
 
 from vm.result import Result
@@ -15,7 +15,7 @@ from worker.errors import Quarantined
 from worker.jobs import Claim, Lease, Outcome
 from worker.store import coverage, leases, search, standing, switching
 from worker.store.sessions import Sessions, in_batches
-from worker.tables import Analysis, RequestRow, Submission, Video
+from worker.tables import Analysis, CoverageRow, RequestRow, Submission, Video
 
 MOST_TOGETHER = 32
 """Questions taken at once on one video, so that no video keeps a worker from more urgent ones for long."""
@@ -42,7 +42,7 @@ class Analyses:
             chosen = (
                 select(Analysis.id)
                 .where(
-                    leases.claimable(Analysis, leases.now(session), most_attempts),
+                    leases.claimable(Analysis, leases.clock(session), most_attempts),
                     asked,
                     Analysis.video_id == _video_of(first),
                 )
@@ -60,7 +60,7 @@ class Analyses:
             chosen = (
                 select(Analysis.id)
                 .where(
-                    leases.claimable(Analysis, leases.now(session), most_attempts=1_000_000),
+                    leases.claimable(Analysis, leases.clock(session), most_attempts=1_000_000),
                     Analysis.fingerprint == fingerprint,
                     Analysis.id.in_(analysis_ids),
                 )
@@ -106,16 +106,17 @@ class Analyses:
         False, and nothing is written, where another process has claimed the analysis since.
         """
         with self._sessions.begin() as session:
-            switching.lock_videos(session, [claim.video_id])
+            video = session.get(Video, claim.video_id, with_for_update={"key_share": True})
             ended = {"state": "succeeded", "progress": 1.0, "stage": "done"}
-            columns = rows.result_columns(result)
-            if not leases.end(session, Analysis, claim.lease, **ended, **columns):
+            row = leases.end(session, Analysis, claim.lease, **ended, **rows.result_columns(result))
+            if video is None or row is None:
                 return False
-            row = session.scalars(select(Analysis).where(Analysis.id == claim.analysis_id)).one()
-            coverage.clear(session, claim.analysis_id)
-            session.add_all(rows.result_rows(claim.analysis_id, result, row.video.recorded_at))
-            search.index(session, row, result.answer.text if result.answer else None)
-            switching.ended(session, [row.id])
+            # Until its second lease there is nothing, but perhaps that it was cancelled before it was begun.
+            coverage.clear(session, row.id, coverage.BELOW if claim.lease.fence > 1 else (CoverageRow,))
+            for table, found in rows.result_rows(row.id, result, video.recorded_at).items():
+                session.connection().execute(insert(table), found)
+            search.index(session, [row], result.answer.text if result.answer else None)
+            switching.follow(session, [row])
             standing.ended(session, row)
             return True
 
@@ -176,7 +177,7 @@ class Analyses:
             ended = and_(Analysis.id.in_(some), Analysis.state.in_(("failed", "cancelled")))
             with self._sessions.begin() as session:
                 _release(session, select(Analysis.video_id).where(ended))
-                again = rows.asked_anew(leases.now(session))
+                again = rows.asked_anew(leases.clock(session))
                 fresh = {"progress": 0.0, "stage": None, "run_id": None}
                 statement = update(Analysis).where(ended).values(**fresh, **again)
                 statement = statement.execution_options(synchronize_session=False)
@@ -216,7 +217,7 @@ class Analyses:
     def bury(self, most_attempts: int) -> Sequence[int]:
         """Ends as failed what was tried too often and has no living worker. Gives the ids."""
         with self._sessions.begin() as session:
-            switching.lock_videos_of(session, leases.over(Analysis, leases.now(session), most_attempts))
+            switching.lock_videos_of(session, leases.over(Analysis, leases.clock(session), most_attempts))
             _unanswered(session, leases.end_unwanted(session, Analysis))
             ids = leases.bury(session, Analysis, most_attempts)
             _unanswered(session, ids)
@@ -241,14 +242,11 @@ def _video_of(analysis_id: int) -> ScalarSelect[int]:
 
 
 def _taken(session: Session, ids: Sequence[int], holder: str, length: timedelta) -> list[Claim]:
-    leases.take(session, Analysis, Analysis.id.in_(ids), holder, length, progress=0.0, stage=None)
-    query = (
-        select(Analysis)
-        .where(Analysis.id.in_(ids))
-        .options(joinedload(Analysis.video))
-        .order_by(Analysis.video_id, Analysis.priority.desc(), Analysis.id)
-    )
-    return [rows.claim_of(row) for row in session.scalars(query)]
+    taken = leases.take(session, Analysis, Analysis.id.in_(ids), holder, length, progress=0.0, stage=None)
+    query = select(Video).where(Video.id.in_({row.video_id for row in taken}))
+    videos = {video.id: video for video in session.scalars(query)}
+    ordered = sorted(taken, key=lambda row: (row.video_id, -row.priority, row.id))
+    return [rows.claim_of(row, videos[row.video_id]) for row in ordered]
 
 
 def _whole() -> Select[Analysis]:

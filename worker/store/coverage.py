@@ -13,12 +13,13 @@ from worker import rows
 from worker.store.sessions import in_batches
 from worker.tables import Analysis, AnswerRow, CandidateRow, CoverageRow, MomentRow, Spanned, Video
 
-BELOW = (CandidateRow, MomentRow, AnswerRow, CoverageRow)
+Below = CandidateRow | MomentRow | AnswerRow | CoverageRow
+BELOW: tuple[type[Below], ...] = (CandidateRow, MomentRow, AnswerRow, CoverageRow)
 
 
-def clear(session: Session, analysis_id: int) -> None:
+def clear(session: Session, analysis_id: int, tables: Sequence[type[Below]] = BELOW) -> None:
     """Forgets what was found by an earlier attempt."""
-    for table in BELOW:
+    for table in tables:
         session.execute(delete(table).where(table.analysis_id == analysis_id))
 
 

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, select, update
 from sqlalchemy.orm import Session
 
 from vm.result import VideoFacts
 from worker import rows
 from worker.errors import Cancelled, Quarantined
 from worker.jobs import Intake, Origin, Submission
+from worker.masking import masked
 from worker.store import asking, coverage, leases
-from worker.store.sessions import Sessions, found_or_added
+from worker.store.sessions import Sessions, added, found_or_added
 from worker.store.standing import ask_standing
-from worker.tables import Analysis, Collection, SourceRow, Video
+from worker.tables import Analysis, Collection, RequestRow, SourceRow, Video
 from worker.tables import Submission as SubmissionRow
 
 UNNAMED = ""
@@ -52,18 +54,17 @@ class Intakes:
         """
         submission = intake.submission
         with self._sessions.begin() as session:
-            held = select(SubmissionRow).where(leases.held(SubmissionRow, intake.lease))
-            row = session.scalar(held.with_for_update())
-            if row is None:
+            held = select(SubmissionRow.cancel_requested).where(leases.held(SubmissionRow, intake.lease))
+            is_unwanted = session.scalar(held.with_for_update())
+            if is_unwanted is None:
                 return None
-            if row.cancel_requested:
-                raise Cancelled(f"submission {row.id} was cancelled")
+            if is_unwanted:
+                raise Cancelled(f"submission {intake.lease.id} was cancelled")
             video = _video(session, submission, checked)
             if video.state == "quarantined":
                 raise Quarantined(video.error_message)
             ids = _analyses(session, video, submission, fingerprint)
-            for request, analysis_id in zip(row.requests, ids, strict=True):
-                request.analysis_id = analysis_id
+            _answer_with(session, intake.lease.id, ids)
             standing = [found.id for found in ask_standing(session, video, submission, fingerprint)]
             session.flush()
             leases.end(session, SubmissionRow, intake.lease, state="succeeded", video_id=video.id)
@@ -78,7 +79,10 @@ class Intakes:
                 video.state, video.error_code, video.error_message = "unreadable", code, message
 
     def source_of(self, submission: Submission) -> tuple[str | None, str | None]:
-        """The file name pattern and time zone of a submission's source, if it has any."""
+        """The file name pattern and time zone of a submission's source, if it has any and they are needed."""
+        told = submission.recorded_at
+        if submission.source is None or (told and told.tzinfo):
+            return None, None
         query = (
             select(SourceRow.recorded_at_pattern, SourceRow.time_zone)
             .join(Collection)
@@ -98,28 +102,48 @@ class Intakes:
 
 
 def _video(session: Session, submission: Submission, checked: Checked) -> Video:
-    video = _known(session, submission, checked.sha256, checked.size_bytes)
+    facts = rows.fact_columns(checked.facts)
+    recorded = {"recorded_at": checked.recorded_at, "recorded_at_origin": checked.recorded_at_origin}
+    new = {"state": "readable", **facts, **recorded}
+    video = _known(session, submission, checked.sha256, checked.size_bytes, **new)
     if video.state != "quarantined":
         video.state, video.error_code, video.error_message = "readable", None, None
-    for name, value in rows.fact_columns(checked.facts).items():
+    for name, value in facts.items():
         setattr(video, name, value)
-    if checked.recorded_at is not None and (
-        video.recorded_at is None or checked.recorded_at_origin == "argument"
-    ):
+    before = video.recorded_at
+    if checked.recorded_at is not None and (before is None or checked.recorded_at_origin == "argument"):
         video.recorded_at = checked.recorded_at
         video.recorded_at_origin = checked.recorded_at_origin
-        coverage.retime(session, video)
+        if before != checked.recorded_at:
+            coverage.retime(session, video)
     return video
 
 
-def _known(session: Session, submission: Submission, sha256: str, size_bytes: int) -> Video:
-    """The video's row, to be written by nobody else until the transaction has ended."""
-    new = Video(sha256=sha256, uri=submission.uri, state="known", crashes=0, added_at=leases.now(session))
-    query = select(Video).filter_by(sha256=sha256).with_for_update(key_share=True)
-    video = found_or_added(session, query, new)
+def _known(session: Session, submission: Submission, sha256: str, size_bytes: int, **found: object) -> Video:
+    """The video's row, to be written by nobody else until the transaction has ended.
+
+    Args:
+        found: the columns of a new one.
+    """
+    name = submission.source or UNNAMED
+    source = _named(session, submission.collection, name) if submission.collection else None
+    video = added(
+        session,
+        Video,
+        sha256=sha256,
+        uri=masked(submission.uri),
+        size_bytes=size_bytes,
+        source_id=source and source.id,
+        crashes=0,
+        added_at=leases.clock(session),
+        **{"state": "known", **found},
+    )
+    if video is None:
+        query = select(Video).filter_by(sha256=sha256).with_for_update(key_share=True)
+        video = session.scalars(query).one()
     video.uri, video.size_bytes = submission.uri, size_bytes
     if submission.collection and not _is_there(video, submission):
-        video.source_id = _source(session, submission.collection, submission.source or UNNAMED).id
+        video.source_id = (source or _source(session, submission.collection, name)).id
     return video
 
 
@@ -127,6 +151,11 @@ def _is_there(video: Video, submission: Submission) -> bool:
     """A source that is known is not forgotten where only its collection is named."""
     source = None if submission.source else video.source
     return source is not None and source.collection.name == submission.collection
+
+
+def _named(session: Session, collection: str, source: str) -> SourceRow | None:
+    query = select(SourceRow).join(Collection)
+    return session.scalar(query.where(Collection.name == collection, SourceRow.name == source))
 
 
 def _source(session: Session, collection: str, source: str) -> SourceRow:
@@ -139,6 +168,15 @@ def _source(session: Session, collection: str, source: str) -> SourceRow:
         select(SourceRow).filter_by(collection_id=parent.id, name=source),
         SourceRow(collection_id=parent.id, name=source),
     )
+
+
+def _answer_with(session: Session, submission_id: int, analysis_ids: Sequence[int]) -> None:
+    """Keeps which analyses answer the requests of a submission, in their order."""
+    request = RequestRow.submission_id == submission_id, RequestRow.position == bindparam("place")
+    answered = update(RequestRow).where(*request).values(analysis_id=bindparam("answer"))
+    each = [{"place": place, "answer": id} for place, id in enumerate(analysis_ids, start=1)]
+    if each:
+        session.connection().execute(answered, each)
 
 
 def _analyses(session: Session, video: Video, submission: Submission, fingerprint: str) -> list[int]:

@@ -6,6 +6,7 @@ Both keep their words in a table `search_index`. Analysts find its use in the SQ
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from sqlalchemy import column, false, select, text
 from sqlalchemy.orm import Session
@@ -38,11 +39,13 @@ _BEST = {
 }
 
 
-def index(session: Session, analysis: Analysis, answer: str | None = None) -> None:
-    """Keeps an analysis' words, in place of those it had."""
+def index(session: Session, analyses: Sequence[Analysis], answer: str | None = None) -> None:
+    """Keeps the words of analyses, in place of those they had."""
     session.flush()
-    words = "\n".join(filter(None, (analysis.question, analysis.query, answer)))
-    session.execute(_ADD[_dialect(session)], {"id": analysis.id, "words": plain_text(words)})
+    texts = {row.id: "\n".join(filter(None, (row.question, row.query, answer))) for row in analyses}
+    words = [{"id": id, "words": plain_text(text)} for id, text in texts.items()]
+    if words:
+        session.execute(_ADD[_dialect(session)], words)
 
 
 def find(session: Session, words: str, most: int) -> list[int]:

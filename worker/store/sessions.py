@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from sqlalchemy import Engine, Select
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -45,6 +46,12 @@ def in_batches(keys: Sequence[Key]) -> Iterator[Sequence[Key]]:
     """As many at a time as one statement may name; no database takes them without limit."""
     for start in range(0, len(keys), _BATCH):
         yield keys[start : start + _BATCH]
+
+
+def added(session: Session, table: type[Row], **columns: Any) -> Row | None:
+    """A new row; None where there is such a one, perhaps since another process has added it."""
+    insert = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
+    return session.scalar(insert(table).values(**columns).on_conflict_do_nothing().returning(table))
 
 
 def found_or_added(session: Session, query: Select[Row], row: Row) -> Row:

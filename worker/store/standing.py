@@ -137,6 +137,8 @@ def ask_standing(session: Session, video: Video, submission: Submission, fingerp
     """
     on = _is_on(video, _named(submission.collection))
     locked = _locked(session, or_(on, StandingRow.id.in_(sightings.standing_ids(video.id))))
+    if not locked:
+        return []
     sightings.retime(session, video)
     covering = _covering(session, locked, video, on)
     wanted = asking.Wanted(fingerprint, submission.priority)

@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import ColumnElement, and_, select, update
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, selectinload
 
 from worker import rows
@@ -25,10 +26,16 @@ class Submissions:
 
     def add(self, submission: Submission) -> Accepted:
         """Keeps it to be worked on; one that is known by its key stays as it is."""
-        query = select(Row).filter_by(key=submission.key)
-        with self._sessions.begin() as session:
-            row = found_or_added(session, query, _row(session, submission))
-            return _accepted(row)
+        try:  # most are new, so nobody looks first
+            with self._sessions.begin() as session:
+                row = _row(session, submission)
+                session.add(row)
+                session.flush()
+                return _accepted(row)
+        except IntegrityError:
+            if known := self.known([submission.key]):
+                return known[submission.key]
+            raise
 
     def known(self, keys: Sequence[str]) -> dict[str, Accepted]:
         """What was handed in before under any of these keys, by key."""
@@ -64,18 +71,15 @@ class Submissions:
     def claim_one(self, submission_id: int, holder: str, length: timedelta) -> Intake | None:
         """This one, if nobody else has it."""
         with self._sessions.begin() as session:
-            free = leases.claimable(Row, leases.now(session), most_attempts=1_000_000)
+            free = leases.claimable(Row, leases.clock(session), most_attempts=1_000_000)
             return self._taken(session, and_(Row.id == submission_id, free), holder, length)
 
     def _taken(
         self, session: Session, which: ColumnElement[bool], holder: str, length: timedelta
     ) -> Intake | None:
-        ids = leases.take(session, Row, which, holder, length)
-        query = select(Row).where(Row.id.in_(ids)).options(selectinload(Row.requests))
-        row = session.scalars(query).one_or_none()
-        if row is None:
-            return None
-        return Intake(Lease(row.id, row.fence), row.attempts, rows.submission_of(row))
+        for row in leases.take(session, Row, which, holder, length):
+            return Intake(Lease(row.id, row.fence), row.attempts, rows.submission_of(row))
+        return None
 
     def renew(self, lease: Lease, length: timedelta) -> bool:
         """False where it is no longer ours."""
@@ -145,7 +149,7 @@ class Submissions:
         for some in in_batches(submission_ids):
             ended = Row.id.in_(some), Row.state.in_(("failed", "cancelled")), Row.uri != ""
             with self._sessions.begin() as session:
-                again = rows.asked_anew(leases.now(session))
+                again = rows.asked_anew(leases.clock(session))
                 untold = {"callback_attempts": 0, "callback_at": None, "callback_error": None}
                 statement = update(Row).where(*ended).values(**again, **untold)
                 statement = statement.execution_options(synchronize_session=False)
@@ -170,7 +174,7 @@ def _row(session: Session, submission: Submission) -> Row:
         callback_url=submission.callback_url,
         callback_attempts=0,
         requests=requests,
-        **rows.new_job(leases.now(session), submission.priority),
+        **rows.new_job(leases.clock(session), submission.priority),
     )
 
 

@@ -27,9 +27,8 @@ _UNCHANGED: dict[State, ItemState] = {
 def make_current(session: Session, answered: Sequence[Analysis]) -> dict[int, int | None]:
     """Has readers see these analyses. Gives what each of them replaced, by id.
 
-    Two ends of the same question at the same time wait for each other at the video's row.
+    Whoever calls has locked the videos' rows: there two ends of the same question wait for each other.
     """
-    lock_videos(session, [row.video_id for row in answered])
     replaced: dict[int, int | None] = {}
     for row in answered:
         same = (
@@ -54,16 +53,20 @@ def ended(session: Session, analysis_ids: Sequence[int]) -> None:
     run on its video."""
     for some in in_batches(analysis_ids):
         query = select(Analysis).where(Analysis.id.in_(some)).execution_options(populate_existing=True)
-        found = session.scalars(query).all()
-        make_current(session, [row for row in found if row.run_id is None and row.state == "succeeded"])
-        asked = (
-            select(ItemRow.run_id, ItemRow.video_id)
-            .where(ItemRow.new_analysis_id.in_(some), ItemRow.state == "asked")
-            .distinct()
-            .order_by(ItemRow.run_id, ItemRow.video_id)
-        )
-        for run_id, video_id in session.execute(asked).all():
-            switch_if_whole(session, run_id, video_id)
+        follow(session, session.scalars(query).all())
+
+
+def follow(session: Session, analyses: Sequence[Analysis]) -> None:
+    """The same, for rows at hand. Whoever calls has locked their videos."""
+    make_current(session, [row for row in analyses if row.run_id is None and row.state == "succeeded"])
+    asked = (
+        select(ItemRow.run_id, ItemRow.video_id)
+        .where(ItemRow.new_analysis_id.in_([row.id for row in analyses]), ItemRow.state == "asked")
+        .distinct()
+        .order_by(ItemRow.run_id, ItemRow.video_id)
+    )
+    for run_id, video_id in session.execute(asked).all():
+        switch_if_whole(session, run_id, video_id)
 
 
 def switch_if_whole(session: Session, run_id: int, video_id: int) -> None:
