@@ -12,7 +12,7 @@ from vm.errors import QuestionError, VideoError
 from vm.moments import Span
 from vm.render import describe, plain
 from vm.terminal import progress, remark
-from worker.ingest import fetched, opened
+from worker import ingest
 from worker.settings import Settings
 from worker.store.diffs import Changed
 
@@ -38,7 +38,10 @@ def draw(
             report("reading", number / len(videos))
             uri, sha256 = places[some[0].video_id]
             try:
-                with fetched(uri, settings, sha256) as file, opened(file.path, settings) as reader:
+                with (
+                    ingest.fetched(uri, settings, sha256) as file,
+                    ingest.opened(file.path, settings) as reader,
+                ):
                     found += read_strips([caption for each in some for caption in _captions(each)], reader)
             except VideoError as error:
                 remark(f"{some[0].video}: {error}")

@@ -69,7 +69,7 @@ def schedule_table(found: Sequence[Planned]) -> Table:
 
 def diff_table(counts: Mapping[Change, int], changes: Sequence[Changed]) -> Table:
     """The counts as title, the largest changes below."""
-    title = ", ".join(f"{counts[change]} {change}" for change in sorted(counts)) or "nothing was switched yet"
+    title = ", ".join(f"{counts[change]} {change}" for change in sorted(counts)) or "nothing to compare"
     table = _table("change", "video", "question", "before", "after", "IoU")
     table.title, table.title_justify = title, "left"
     for each in changes:
