@@ -143,9 +143,7 @@ class Analyst:
     def _ask(self, claim: Claim, watched: Watched, heartbeat: Heartbeat, pace: Pace) -> Result:
         def progress(stage: str, fraction: float) -> None:
             heartbeat.moved()
-            if not pace.is_due():
-                return
-            if self._is_unwanted(claim, stage, fraction):
+            if pace.is_due() and self._is_unwanted(claim, stage, fraction):
                 raise Cancelled(f"analysis {claim.analysis_id} was cancelled")
             self._report(claim, stage, fraction)
 
