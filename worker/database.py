@@ -93,7 +93,7 @@ def translated_errors(engine: Engine) -> Iterator[None]:
         raise
     except (DatabaseError, InterfaceError) as error:
         raise DatabaseUnusable(
-            f"{shown(engine.url)}: {error.orig}. Is it there, running and writable?"
+            f"{shown(engine.url)}: {str(error.orig).rstrip('.?')}. Is it there, running and writable?"
         ) from error
 
 

@@ -73,6 +73,12 @@ class RunRefused(VideoMindError):
     code = "run_refused"
 
 
+class UnknownJob(VideoMindError):
+    """No submission, or no analysis, has this id."""
+
+    code = "unknown_job"
+
+
 class InvalidMessage(VideoMindError):
     """A message's arguments are not as the contract says."""
 

@@ -127,10 +127,14 @@ def status(
                 store.queues.standings(states, submissions or ()),
             )
 
+        store.queues.check_known(submissions or (), ())
         if as_json:
-            for row in look().rows():
-                print_json(json.dumps(row, ensure_ascii=False, default=datetime.isoformat))
-            return
+            while True:
+                for row in (board := look()).rows():
+                    print_json(json.dumps(row, ensure_ascii=False, default=datetime.isoformat))
+                if not watch or board.idle:
+                    return
+                time.sleep(1)
         with Live(look().table(), console=Console(), auto_refresh=False) as live:
             while watch and not look().idle:
                 time.sleep(1)
@@ -143,6 +147,7 @@ def cancel(
     submissions: Annotated[list[int] | None, typer.Argument(metavar="ID...", help="Submissions.")] = None,
     analysis: Annotated[list[int] | None, typer.Option(metavar="ID", help="An analysis; repeat it.")] = None,
     database: Database = None,
+    as_json: AsJson = False,
 ) -> None:
     """End what waits at once, and what runs at its next stage."""
     wanted = {"submissions": submissions, "analyses": analysis}
@@ -151,7 +156,12 @@ def cancel(
         raise typer.BadParameter("give submissions, or --analysis", param_hint="ID")
     with opened_store(database) as store:
         contract.parse_cancel({"version": contract.VERSION, **given})
+        store.queues.check_known(submissions or (), analysis or ())
         service.cancel(store, uuid.uuid4().hex, {"version": contract.VERSION, **given})
+        if as_json:
+            print_json(json.dumps(given))
+        else:
+            typer.echo("What waited has ended, what runs ends at its next stage; `videomind status` tells.")
 
 
 @app.command()
@@ -160,10 +170,12 @@ def retry(
     analysis: Annotated[list[int] | None, typer.Option(metavar="ID", help="An analysis; repeat it.")] = None,
     failed: Annotated[bool, typer.Option("--failed", help="All that has failed.")] = False,
     database: Database = None,
+    as_json: AsJson = False,
 ) -> None:
     """Have what failed or was cancelled tried again from the start; a quarantine ends with it."""
     with opened_store(database) as store:
         chosen, analyses = list(submissions or ()), list(analysis or ())
+        store.queues.check_known(chosen, analyses)
         if failed:
             chosen += [row.submission_id for row in store.queues.arrivals(("failed",), most=100_000)]
             analyses += [row.analysis_id for row in store.queues.standings(("failed",), most=100_000)]
@@ -171,7 +183,13 @@ def retry(
             analyses += [id for submission in chosen for id in store.submissions.analyses(submission)]
         if not (chosen or analyses or failed):
             raise typer.BadParameter("give submissions, --analysis or --failed", param_hint="ID")
-        typer.echo(f"{service.retry(store, chosen, analyses)} queued again")
+        again = service.retry(store, chosen, analyses)
+        if as_json:
+            print_json(json.dumps({"queued_again": again}))
+        else:
+            typer.echo(
+                f"{again} queued again" + ("" if again else ": nothing of it has failed or was cancelled")
+            )
 
 
 @app.command()

@@ -13,8 +13,8 @@ from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 
 import migrations
-from worker.database import is_new, open_engine, shown, translated_errors
-from worker.errors import StaleSchema
+from worker.database import is_new, open_engine, shown, sqlite_file, translated_errors
+from worker.errors import DatabaseUnusable, StaleSchema
 
 
 def upgrade(url: str) -> None:
@@ -38,6 +38,8 @@ def check(url: str) -> str:
         DatabaseUnusable: the database cannot be opened.
         StaleSchema: there are no tables, or those of another version.
     """
+    if _is_missing(url):
+        raise StaleSchema(f"{sqlite_file(url)} is not there: `videomind db upgrade` makes it")
     with alembic_config(url) as config:
         connection = config.attributes["connection"]
         found = MigrationContext.configure(connection).get_current_revision()
@@ -48,6 +50,14 @@ def check(url: str) -> str:
                 f"{needed}: run `videomind db upgrade`, with the same --database if you gave one"
             )
         return found
+
+
+def _is_missing(url: str) -> bool:
+    """An SQLite file that opening would only make."""
+    try:
+        return not sqlite_file(url).exists()
+    except DatabaseUnusable:
+        return False  # another kind, or none, which opening tells
 
 
 def prepare(url: str) -> None:

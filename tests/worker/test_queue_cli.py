@@ -1,5 +1,6 @@
 import json
 import os
+import re
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -90,6 +91,35 @@ def test_what_was_cancelled_is_not_answered_and_can_be_tried_again(
     videomind("worker", "--drain")
     assert mind.asked == ["a"]
     assert videomind("cancel")[0] == videomind("retry")[0] == 2
+
+
+@pytest.mark.parametrize(
+    "command", [("status", 99), ("cancel", 99), ("retry", 99), ("cancel", "--analysis", 99), ("retry", 1, 99)]
+)
+def test_an_id_that_nothing_has_is_named_and_nothing_done(
+    videomind: Callable, store: Store, video: Path, command: tuple
+):
+    videomind("submit", video, "-q", "a")
+    code, out, err = videomind(*command)
+    assert (code, out) == (3, "")
+    assert re.search(r"there is no (submission|analysis) 99", err)
+    assert [row.state for row in store.queues.arrivals()] == ["queued"]
+
+
+def test_what_cancel_and_retry_did_is_told_to_machines_too(
+    videomind: Callable, store: Store, video: Path
+):
+    videomind("submit", video, "-q", "a")
+    assert _lines(videomind("retry", 1, "--json")[1]) == [{"queued_again": 0}]
+    assert _lines(videomind("cancel", 1, "--json")[1]) == [{"submissions": [1]}]
+    assert _lines(videomind("retry", 1, "--json")[1]) == [{"queued_again": 1}]
+
+
+def test_watching_ends_when_nothing_waits_or_runs(videomind: Callable, store: Store, mind, video: Path):
+    videomind("submit", video, "-q", "a")
+    videomind("cancel", 1)
+    code, out, _ = videomind("status", 1, "--watch", "--json")
+    assert (code, [line["state"] for line in _lines(out)]) == (0, ["cancelled"])
 
 
 def test_all_that_failed_can_be_tried_again(videomind: Callable, store: Store, mind, tmp_path: Path, encode):

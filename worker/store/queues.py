@@ -8,6 +8,7 @@ from datetime import datetime
 
 from sqlalchemy import exists, func, or_, select
 
+from worker.errors import UnknownJob
 from worker.jobs import State
 from worker.store import leases
 from worker.store.sessions import Sessions
@@ -113,6 +114,15 @@ class Queues:
             query = query.where(Submission.id.in_(submission_ids))
         with self._sessions.begin() as session:
             return [_arrival(row) for row in session.scalars(query)]
+
+    def check_known(self, submission_ids: Sequence[int], analysis_ids: Sequence[int]) -> None:
+        """Raises: UnknownJob naming the first id that no row has."""
+        with self._sessions.begin() as session:
+            for job, ids in ((Submission, submission_ids), (Analysis, analysis_ids)):
+                known = set(session.scalars(select(job.id).where(job.id.in_(ids)))) if ids else set()
+                if unknown := [id for id in ids if id not in known]:
+                    name = job.__name__.lower()
+                    raise UnknownJob(f"there is no {name} {unknown[0]}: `videomind status` shows their ids")
 
     def failures(self) -> dict[str, int]:
         """How many analyses and submissions have failed, by error code."""
