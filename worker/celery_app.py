@@ -23,10 +23,11 @@ app.conf.update(
     task_queues=[Queue(name, Exchange(name), routing_key=name) for name in (INGEST, ANALYSE, SWEEP)],
     task_default_queue=INGEST,
     # Fetching takes seconds, and keeping what is submitted some thousandths: in their queue that comes first.
+    # Whoever sweeps as well takes turns between both, or sweeps that take long would keep all else waiting.
     task_routes={
         "videomind.ingest": {"queue": INGEST, "priority": _LAST},
         "videomind.analyse": {"queue": ANALYSE},
-        "videomind.sweep": {"queue": SWEEP},
+        "videomind.sweep": {"queue": SWEEP, "priority": _LAST},
     },
     # Messages come from outside: a pickle would be somebody else's code.
     task_serializer="json",
