@@ -62,19 +62,38 @@ class Query:
 
 _CAMERA = "collection = :collection AND source = :source"
 _TIME = "starts_at >= :since AND starts_at < :until"
-_BEST = """
+_BEST_OF_A_CAMERA = f"""
     SELECT * FROM (
-        SELECT {day} AS day, moment_view.*,
-            row_number() OVER (PARTITION BY {day} ORDER BY verifier_score DESC) AS place
+        SELECT {{day}} AS day, moment_view.*,
+            row_number() OVER (PARTITION BY {{day}} ORDER BY verifier_score DESC) AS place
         FROM moment_view
-        WHERE {which}
+        WHERE {_CAMERA} AND {_TIME}
     ) AS placed
     WHERE place <= 3
     ORDER BY day, place"""
-
-
-def _best(which: str) -> tuple[str, str]:
-    return tuple(_BEST.format(day=day, which=which) for day in ("CAST(starts_at AS date)", "date(starts_at)"))
+_BEST_OF_ALL = """
+    SELECT days.day, best.*
+    FROM generate_series(CAST(:since AS date), CAST(:until AS date), interval '1 day') AS days (day)
+    CROSS JOIN LATERAL (
+        SELECT * FROM moment_view
+        WHERE (starts_at AT TIME ZONE 'UTC')::date = days.day::date
+        ORDER BY verifier_score DESC NULLS LAST
+        LIMIT 3
+    ) AS best
+    ORDER BY days.day, verifier_score DESC"""
+_BEST_OF_ALL_SQLITE = """
+    WITH RECURSIVE days (day) AS (
+        SELECT date(:since) UNION ALL SELECT date(day, '+1 day') FROM days WHERE day < date(:until)
+    )
+    SELECT days.day, moment_view.*
+    FROM days
+    JOIN moment_view ON moment_id IN (
+        SELECT moment_id FROM moment_view
+        WHERE date(starts_at) = days.day
+        ORDER BY verifier_score DESC
+        LIMIT 3
+    )
+    ORDER BY days.day, verifier_score DESC"""
 
 
 def _search(word: str) -> tuple[str, str]:
@@ -100,8 +119,12 @@ QUERIES = (
     ),
     Query("two words within a month", timedelta(days=30), *_search("words")),
     Query("one word within a day", timedelta(days=1), *_search("word")),
-    Query("best three a day of a camera (a month)", timedelta(days=30), *_best(f"{_CAMERA} AND {_TIME}")),
-    Query("best three a day of all cameras (a week)", timedelta(days=7), *_best(_TIME)),
+    Query(
+        "best three a day of a camera (a month)",
+        timedelta(days=30),
+        *(_BEST_OF_A_CAMERA.format(day=day) for day in ("CAST(starts_at AS date)", "date(starts_at)")),
+    ),
+    Query("best three a day of all cameras (a week)", timedelta(days=7), _BEST_OF_ALL, _BEST_OF_ALL_SQLITE),
 )
 
 

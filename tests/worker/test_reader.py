@@ -1,3 +1,4 @@
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -107,7 +108,9 @@ def test_postgresqls_ways_around_are_closed(filled: str, statement: str):
 
 @pytest.mark.parametrize("database", ["postgresql"])
 def test_what_a_function_does_is_undone(filled: str):
-    reader.read(filled, "SELECT lo_create(0)")
+    """From version 16 on PostgreSQL does not begin it."""
+    with suppress(StatementRefused):
+        reader.read(filled, "SELECT lo_create(0)")
     assert reader.read(filled, "SELECT count(*) FROM pg_largeobject_metadata").values == [(0,)]
 
 

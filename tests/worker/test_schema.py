@@ -15,7 +15,7 @@ from worker.errors import DatabaseUnusable, StaleSchema
 
 pytestmark = pytest.mark.parametrize("database", DATABASES)
 
-HEAD = "0003"
+HEAD = "0004"
 CLAIM_INDEXES = ("ix_submissions_state_priority_submitted_at", "ix_analyses_state_priority_submitted_at")
 
 
@@ -35,10 +35,10 @@ def _migrate(url: str, revision: str) -> None:
 
 
 def _of_a_model(thing: object, name: str | None, kind: str, reflected: bool, compared: object) -> bool:
-    """The search index is the database's own: no model stands for it. Which way an index is sorted cannot be
-    compared everywhere; that has a test of its own."""
+    """The search index is the database's own: no model stands for it. Which way an index is sorted, and what
+    it makes of a column, cannot be compared everywhere; that has tests of its own."""
     if kind == "index":
-        return str(name) not in CLAIM_INDEXES
+        return str(name) not in (*CLAIM_INDEXES, "ix_moments_day")
     return not (kind == "table" and reflected and str(name).startswith("search_index"))
 
 
@@ -122,7 +122,7 @@ def test_a_database_somebody_uses_is_not_touched_unasked(empty: str):
 
 def test_tables_of_an_older_program_are_refused_with_the_command_to_run(empty: str):
     _migrate(empty, "0001")
-    with pytest.raises(StaleSchema, match=r"version 0001, .* needs 0003: run `videomind db upgrade`"):
+    with pytest.raises(StaleSchema, match=r"version 0001, .* needs 0004: run `videomind db upgrade`"):
         schema.prepare(empty)
 
 

@@ -114,6 +114,25 @@ def test_what_analysts_ask_is_found_by_an_index(filled: Store, subtests: pytest.
             assert name in _plan(filled, question)
 
 
+def test_the_best_of_a_day_are_found_without_looking_at_all_that_happened_on_it(filled: Store, database: str):
+    spread = {
+        "sqlite": "datetime('2026-01-01', id || ' hours')",
+        "postgresql": "TIMESTAMPTZ '2026-01-01' + id * INTERVAL '1 hour'",
+    }
+    with filled.engine.begin() as connection:
+        connection.execute(text(f"UPDATE moments SET starts_at = {spread[database]}"))
+        connection.execute(text("ANALYZE"))
+    which = {
+        "sqlite": "date(starts_at) = '2026-03-01' ORDER BY verifier_score DESC LIMIT 3",
+        "postgresql": "(starts_at AT TIME ZONE 'UTC')::date = '2026-03-01' "
+        "ORDER BY verifier_score DESC NULLS LAST LIMIT 3",
+    }
+    plan = _plan(filled, f"SELECT * FROM moment_view WHERE {which[database]}")
+    assert "ix_moments_day" in plan
+    assert "Sort" not in plan
+    assert "TEMP B-TREE" not in plan
+
+
 def test_the_gaps_of_one_video_are_found_in_a_database_for_many(filled: Store, database: str):
     if database == "sqlite":
         return  # which goes through all of them
