@@ -132,6 +132,26 @@ def test_a_video_that_killed_its_process_too_often_is_quarantined_with_all_that_
     assert "killed its process 2 times" in store.analyses.outcomes(waiting)[0].error_message
 
 
+def test_a_video_that_is_answered_between_two_crashes_is_not_quarantined(
+    store: Store, registered, claim, result
+):
+    registered("a", "b")
+    one, other = claim()
+    assert not store.analyses.record_crash(one.video_id, 2)
+    assert store.analyses.finish(one, result)
+    assert not store.analyses.record_crash(one.video_id, 2)
+    assert store.analyses.finish(other, result)
+
+
+def test_what_is_tried_again_later_does_not_keep_others_waiting(store: Store, registered, claim):
+    registered("a", sha256="1")
+    (one,) = claim()
+    assert store.analyses.fail(one, DecoderCrashed("it died"), ATTEMPTS)
+    fresh = registered("b", sha256="2")
+    assert [claimed.analysis_id for claimed in claim()] == fresh
+    assert claim() == []
+
+
 def test_a_quarantine_ends_where_somebody_has_its_questions_tried_again(store: Store, registered, claim, sql):
     ids = registered("a")
     store.analyses.record_crash(1, 1)
