@@ -23,15 +23,16 @@ class SeparateModels(Backbone):
     """Backbones behind the face of one: whoever acts as a role reads with that role's model.
 
     Args:
-        owners: each role's backbone. The first one's base stands in for roles without an adapter.
+        bare: its base stands in for roles without an adapter.
+        owners: each role's backbone.
     """
 
-    def __init__(self, owners: Mapping[str, Backbone]) -> None:
+    def __init__(self, bare: Backbone, owners: Mapping[str, Backbone]) -> None:
         self._owners = dict(owners)
-        self._models = list(dict.fromkeys(owners.values()))
-        self._acting = first = self._models[0]
-        self.device, self.dtype = first.device, first.dtype
-        self.video_id, self.eos_ids = first.video_id, first.eos_ids
+        self._models = list(dict.fromkeys([bare, *owners.values()]))
+        self._acting = bare
+        self.device, self.dtype = bare.device, bare.dtype
+        self.video_id, self.eos_ids = bare.video_id, bare.eos_ids
         self.decoder = owners["grounder"].decoder if "grounder" in owners else None
 
     @property
@@ -87,6 +88,8 @@ class SeparateModels(Backbone):
 def combine(minds: Sequence[VideoMind]) -> VideoMind:
     """One VideoMind with the roles of all, each with its own weights, prompt and budgets.
 
+    What none has an adapter for is left to the base of the first, which need not have any.
+
     Raises:
         CheckpointError: two have the same role, or their tokens have different ids.
     """
@@ -103,7 +106,9 @@ def combine(minds: Sequence[VideoMind]) -> VideoMind:
     own_settings = {role: mind.cast.settings(role) for role, mind in owners.items()}
     cast = replace(
         first.cast,
-        backbone=SeparateModels({role: mind.cast.backbone for role, mind in owners.items()}),
+        backbone=SeparateModels(
+            first.cast.backbone, {role: mind.cast.backbone for role, mind in owners.items()}
+        ),
         book=replace(book, roles={**book.roles, **own_settings}),
     )
     together = hashlib.sha256("".join(mind.fingerprint for mind in minds).encode()).hexdigest()

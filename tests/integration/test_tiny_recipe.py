@@ -67,7 +67,7 @@ def test_a_finished_step_is_not_done_again(folder: Path) -> None:
 
 
 def test_one_adapter_for_all_roles_is_written_as_each_of_them(folder: Path) -> None:
-    mind = VideoMind.load(folder / "joint", folder / "base" / "base", device="cpu")
+    mind = VideoMind.load(folder / "joint", device="cpu")
 
     assert set(mind.cast.backbone.roles) == {"planner", "grounder", "verifier"}
     planner, grounder = (
@@ -78,6 +78,7 @@ def test_one_adapter_for_all_roles_is_written_as_each_of_them(folder: Path) -> N
 
 
 def test_a_model_of_its_own_brings_its_base(folder: Path) -> None:
+    assert VideoMind.load(folder / "begun", device="cpu").cast.backbone.roles == ()
     mind = VideoMind.load(folder / "separate-grounder", device="cpu")
 
     assert mind.cast.backbone.roles == ("grounder",)

@@ -20,9 +20,9 @@ Split = Callable[..., VideoMind]
 
 @pytest.fixture
 def split(tmp_path: Path, miniature: Path) -> Split:
-    """Load a checkpoint that has one of the miniature's roles, on a base of its own."""
+    """Load a checkpoint that has one of the miniature's roles, or none, on a base of its own."""
 
-    def load(role: str, damaged: str | None = None) -> VideoMind:
+    def load(role: str | None, damaged: str | None = None) -> VideoMind:
         folder = tmp_path / f"{role}-{damaged}"
         others = shutil.ignore_patterns(*(other for other in ROLES if other != role))
         shutil.copytree(miniature, folder, ignore=others)
@@ -63,6 +63,16 @@ def test_a_role_sees_and_reads_with_its_own_model_alone(
     assert [c.span for c in found.candidates] == [c.span for c in right.candidates]
     assert [c.confidence for c in found.candidates] == [c.confidence for c in right.candidates]
     assert [c.verifier_score for c in found.candidates] != [c.verifier_score for c in right.candidates]
+
+
+def test_what_no_model_was_trained_for_is_done_by_the_first_ones_base(
+    split: Split, mind: VideoMind, short_video: Path
+) -> None:
+    """The planner's own model, were it to answer, would say something else."""
+    planner = split("planner", damaged="model.layers.0.mlp.up_proj.weight")
+    together = combine([split(None), planner, split("grounder"), split("verifier")])
+    assert together.cast.backbone.roles == ROLES
+    assert ask(together, short_video) == ask(mind, short_video)
 
 
 def test_what_one_tower_made_of_a_view_is_not_passed_off_as_anothers(split: Split, short_video: Path) -> None:

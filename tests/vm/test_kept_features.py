@@ -76,7 +76,7 @@ def test_roles_with_towers_of_their_own_have_features_of_their_own(
     mind: VideoMind, miniature: Path, tmp_path: Path
 ) -> None:
     coarse = VideoMind.load(miniature, device="cpu", dtype="bfloat16").cast.backbone
-    both = SeparateModels({"planner": mind.cast.backbone, "grounder": coarse})
+    both = SeparateModels(mind.cast.backbone, {"planner": mind.cast.backbone, "grounder": coarse})
     features = {"planner": made(), "grounder": made().bfloat16()}
     for _ in range(2):
         kept = KeptFeatures(both, 0, FeatureCache(tmp_path), VIDEO)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from torch.utils.data import Dataset
 from vm.mind import VideoMind
 from vm.prompts import parse_role_book
 from vm.training.lessons import Lesson
-from vm.training.save import begin_checkpoint, save_base, save_role
+from vm.training.save import BASE_FOLDER, begin_checkpoint, save_base, save_role
 from vm.training.start import Embeddings, LoraSettings, full_student, lora_student
 from vm.training.student import Student, TokenIds
 from vm.training.tiny.bank import Bank, Footprint
@@ -143,10 +144,11 @@ def train_course(course: Course, folders: Folders, run: Path, out: Path) -> None
 
 
 def begun_mind(folders: Folders) -> VideoMind:
-    """The base, with the roles' prompts and none of their adapters."""
+    """The base, with the roles' prompts and none of their adapters; a checkpoint that loads at once."""
     begun = folders.root / "begun"
     if rank() == 0:
         begin_checkpoint(begun, folders.base, parse_role_book({"roles": ROLES}))
+        shutil.copytree(folders.base, begun / BASE_FOLDER, dirs_exist_ok=True)
     if process_count() > 1:
         torch.distributed.barrier()
     return VideoMind.load(begun, folders.base, "cpu", "float32")

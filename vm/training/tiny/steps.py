@@ -21,9 +21,11 @@ from vm.bundled import BUNDLED_CHECKPOINT
 from vm.errors import TrainingError
 from vm.mind import VideoMind
 from vm.scenes.clip import clips
+from vm.training.save import BASE_FOLDER
 from vm.training.tiny.bank import ASIDE, Bank
 from vm.training.tiny.base import train_base
 from vm.training.tiny.candidates import propose
+from vm.training.tiny.loop import rank
 from vm.training.tiny.pupil import Pupil
 from vm.training.tiny.role_training import Course, Folders, train_course
 from vm.training.tiny.tokenizer import make_tokenizer
@@ -124,7 +126,10 @@ def joint(folder: Folder = _FOLDER, share: Share = 1.0) -> None:
     """For comparison: one adapter for all roles together, on as many lessons of each."""
     unit = math.gcd(*_STEPS.values())
     turns = tuple(name for name, steps in _STEPS.items() for _ in range(steps // unit))
-    _train(Folders(folder), "joint", turns, share, "joint")
+    folders = Folders(folder)
+    _train(folders, "joint", turns, share, "joint")
+    if rank() == 0:
+        shutil.copytree(folders.base, folder / "joint" / BASE_FOLDER, dirs_exist_ok=True)
 
 
 @app.command()
@@ -133,7 +138,7 @@ def separate(
     folder: Folder = _FOLDER,
     share: Share = 1.0,
 ) -> None:
-    """For comparison: a whole model for one role alone, on as many lessons."""
+    """For comparison: a whole model for one role alone, on as many lessons. `begun` has the base alone."""
     _train(Folders(folder), f"separate-{name}", (name,), share, f"separate-{name}", full=True)
 
 
