@@ -8,6 +8,7 @@ VideoMindError
 │   └── Quarantined          the video has killed its process too often
 ├── InvalidSettings          an environment variable's value cannot be used
 ├── InvalidRule              a rule, limit, schedule or standing question that cannot be
+├── UnknownJob               no submission, or no analysis, has this id
 ├── InvalidMessage           a message's arguments are not as the contract says
 ├── RunRefused               a re-indexing run is not in a state for what is asked
 ├── Cancelled                somebody asked for the analysis to end

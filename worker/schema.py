@@ -39,7 +39,7 @@ def check(url: str) -> str:
         StaleSchema: there are no tables, or those of another version.
     """
     if _is_missing(url):
-        raise StaleSchema(f"{sqlite_file(url)} is not there: `videomind db upgrade` makes it")
+        raise StaleSchema(f"{sqlite_file(url)} is not there: run `videomind db upgrade`, which makes it")
     with alembic_config(url) as config:
         connection = config.attributes["connection"]
         found = MigrationContext.configure(connection).get_current_revision()

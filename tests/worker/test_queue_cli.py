@@ -106,9 +106,7 @@ def test_an_id_that_nothing_has_is_named_and_nothing_done(
     assert [row.state for row in store.queues.arrivals()] == ["queued"]
 
 
-def test_what_cancel_and_retry_did_is_told_to_machines_too(
-    videomind: Callable, store: Store, video: Path
-):
+def test_what_cancel_and_retry_did_is_told_to_machines_too(videomind: Callable, store: Store, video: Path):
     videomind("submit", video, "-q", "a")
     assert _lines(videomind("retry", 1, "--json")[1]) == [{"queued_again": 0}]
     assert _lines(videomind("cancel", 1, "--json")[1]) == [{"submissions": [1]}]

@@ -2,8 +2,10 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from vm.moments import Candidate, Moment, Span
 from vm.result import Result
@@ -164,3 +166,106 @@ def test_what_cannot_be_is_told_and_nothing_planned(
     assert told in err
     assert "Traceback" not in err
     assert store.reindex.runs() == []
+
+
+def test_an_empty_archive_is_done_at_once(videomind, store: Store, mind):
+    assert videomind("reindex", "status", "--json")[:2] == (0, "")
+    assert videomind("reindex", "status", "--watch")[0] == 0
+    out = videomind("reindex", "plan")[1]
+    assert "0 questions of 0 videos" in out
+    assert "nothing was measured yet" in out
+    assert "finished" in videomind("reindex", "start", 1)[1]
+    assert "nothing to compare" in videomind("reindex", "diff", 1)[1]
+    assert videomind("reindex", "prune")[1] == "0 earlier answers are forgotten\n"
+
+
+def test_a_run_for_another_checkpoint_is_said_to_wait_for_its_workers(
+    videomind, store: Store, mind, answered
+):
+    answered("Who?")
+    store.reindex.plan(Rule(), Limits(), "n" * 64)
+    code, out, err = videomind("reindex", "start", 1)
+    assert code == 0
+    assert "running" in out
+    assert "it asks checkpoint nnnnnnnnnnnn, and here is ffffffffffff" in err
+
+
+def test_watching_goes_on_until_nothing_runs_or_somebody_interrupts(
+    videomind, store: Store, mind, answered, work, monkeypatch: pytest.MonkeyPatch
+):
+    answered("Who?")
+    videomind("reindex", "plan")
+    videomind("reindex", "plan")  # which nobody starts
+    videomind("reindex", "start", 1)
+
+    def interrupt(_: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("worker.reindex_cli.time.sleep", interrupt)
+    code, _, err = videomind("reindex", "status", "--watch")
+    assert code == 130
+    assert "Traceback" not in err
+    monkeypatch.setattr("worker.reindex_cli.time.sleep", lambda _: work())
+    code, out, _ = videomind("reindex", "status", "--watch")
+    assert code == 0
+    assert "finished" in out
+    assert "planned" in out
+
+
+# Pictures of what has changed.
+
+
+@pytest.fixture
+def switched(videomind, mind, answered, work) -> None:
+    """A run that has moved one moment of a real video."""
+    answered("Who?")
+    videomind("reindex", "plan")
+    videomind("reindex", "start", 1)
+    work()
+
+
+def test_frames_of_the_changes_are_drawn_before_above_after(videomind, switched, tmp_path: Path):
+    sheet = tmp_path / "sheet.png"
+    assert videomind("reindex", "diff", 1, "--contact-sheet", sheet)[0] == 0
+    with Image.open(sheet) as picture:
+        assert picture.height > 2 * 48
+
+
+def test_a_video_that_is_gone_or_another_is_told(videomind, store: Store, switched, tmp_path: Path):
+    sheet = tmp_path / "sheet.png"
+    other = tmp_path / "other.mp4"
+    other.write_bytes(b"another")
+    for uri in ("file:///gone.mp4", other.as_uri()):
+        with store.engine.begin() as connection:
+            connection.exec_driver_sql(f"UPDATE videos SET uri = '{uri}'")
+        code, out, err = videomind("reindex", "diff", 1, "--contact-sheet", sheet)
+        assert code == 3
+        assert "1 shifted" in out
+        assert f"{uri}: " in err
+        assert "none of the videos can be read" in err
+        assert not sheet.exists()
+
+
+def test_where_no_moment_has_changed_there_is_nothing_to_draw(videomind, store: Store, mind, tmp_path: Path):
+    store.reindex.plan(Rule(), Limits(), mind.fingerprint)
+    code, _, err = videomind("reindex", "diff", 1, "--contact-sheet", tmp_path / "sheet.png")
+    assert code == 3
+    assert "no moment has changed" in err
+
+
+# Old generations.
+
+
+def test_earlier_answers_go_when_somebody_says_so(videomind, store: Store, switched):
+    count = "SELECT count(*) FROM analyses"
+    arguments = ("reindex", "prune", "--keep", 0, "--older-than", 0)
+    assert videomind(*arguments, "--dry-run")[1] == "1 earlier answers would be forgotten\n"
+    with store.engine.begin() as connection:
+        assert connection.exec_driver_sql(count).scalar_one() == 2
+    assert videomind("reindex", "prune")[1] == "0 earlier answers are forgotten\n"
+    assert videomind(*arguments)[1] == "1 earlier answers are forgotten\n"
+    with store.engine.begin() as connection:
+        assert connection.exec_driver_sql(count).scalar_one() == 1
+    assert "nothing to compare" in videomind("reindex", "diff", 1)[1]
+    out = videomind("reindex", "rollback", 1)[1]
+    assert out.startswith("run 1 was rolled back: 0 questions\n1 were left")

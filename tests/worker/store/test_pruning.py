@@ -61,6 +61,18 @@ def test_a_run_tells_what_it_cannot_take_back_any_more(store: Store, generations
     assert len(_left(sql)) == 1
 
 
-def test_nothing_is_kept_less_than_none():
-    with pytest.raises(InvalidRule):
-        Retention(keep=-1)
+def test_what_a_run_has_still_to_ask_is_asked_though_its_answer_was_forgotten(store: Store, generations):
+    generations("a")
+    run_id, _ = store.reindex.plan(Rule(), Limits(), "n")
+    generations("b")
+    assert store.pruning.prune(Retention(keep=0, days=0)) == 1
+    store.reindex.start(run_id)
+    store.reindex.feed("n")
+    (claim,) = store.analyses.claim("worker", "n", MINUTES, ATTEMPTS)
+    assert claim.request.question == "Who?"
+
+
+def test_nothing_is_kept_less_than_none_or_from_before_the_calendar():
+    for wrong in ({"keep": -1}, {"days": -1}, {"days": 1e9}, {"days": float("nan")}):
+        with pytest.raises(InvalidRule):
+            Retention(**wrong)
