@@ -97,3 +97,12 @@ def url(database: str, request: pytest.FixtureRequest) -> str:
 def empty(database: str, request: pytest.FixtureRequest) -> str:
     """A database of the test's own, without any table."""
     return request.getfixturevalue(f"empty_{database}_url")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Shows what tests have recorded as `figures`, which else nobody would see of those that pass."""
+    for outcome in ("passed", "failed"):
+        for report in terminalreporter.getreports(outcome):
+            for name, value in report.user_properties:
+                if name == "figures":
+                    terminalreporter.write_line(f"{report.nodeid.rpartition('::')[2]}: {value}")

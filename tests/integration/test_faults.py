@@ -1,215 +1,196 @@
-"""Many jobs under many faults: killed and stopped workers, doubled messages, an emptied broker, a database
-that restarts. Everything is done in the end, and nothing twice; without the sweep it would not be.
+"""Many jobs under many faults: workers are killed, the broker forgets everything, the database restarts.
+
+Everything is done in the end, and nothing twice; without the sweep it would not be.
 """
 
 from __future__ import annotations
 
-import os
 import random
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import psutil
-from celery import Celery
-from sqlalchemy import text
+import pytest
 
 from tests import servers
-from worker import schema
-from worker.jobs import Request, Submission
-from worker.store import Store
+from tests.integration.farm import Farm, farming, watched, web
 
-PATIENCE = 240.0
-"""Seconds after which what should have happened counts as not happening."""
-JOBS, QUESTIONS = 200, 2  # jobs, and how many of them on one video
-FAULTS = 20
+JOBS, QUESTIONS = 200, 2  # analyses, and how many of them on one video
+KILLS, EMPTIED = 20, 2
 DOUBLED = 0.3  # share of messages that are sent twice
+MOST_ATTEMPTS = 12
+SCRATCH = 400_000  # bytes; 100 videos have five times as many
+SIZE = 20_000
+
+BUSY = """
+    SELECT 1 WHERE EXISTS (SELECT 1 FROM analyses WHERE state = 'running')
+    OR NOT EXISTS (SELECT 1 FROM analyses WHERE state = 'queued')
+    AND NOT EXISTS (SELECT 1 FROM submissions WHERE state <> 'succeeded')
+"""
+"""Somebody is at work, or was too quick to be seen."""
+
+Fault = Callable[[], None]
+Tell = Callable[[str], None]
 
 
 @dataclass
-class Farm:
-    """Workers with a model that takes no time, on a real broker and a real database."""
+class Run:
+    """One run, and what it prints of itself."""
 
-    url: str
-    broker: servers.Redis
-    folder: Path
-    beats: int
-    processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    farm: Farm
+    rng: random.Random
+    jobs: int
+    videos: Iterator[str]
 
-    def start(self) -> None:
-        for name in ("ingest", "analyse-1", "analyse-2", *(f"beat-{n}" for n in range(self.beats))):
-            self._start(name)
+    def submit(self, count: int) -> None:
+        """That many more videos."""
+        for _, video in zip(range(count), self.videos, strict=False):
+            questions = (f"question {n}" for n in range(QUESTIONS))
+            self.farm.submit(video, *questions, messages=2 if self.rng.random() < DOUBLED else 1)
 
-    def _start(self, name: str) -> None:
-        kind = name.partition("-")[0]
-        arguments = (
-            ["beat", f"--schedule={self.folder / name}"]
-            if kind == "beat"
-            else [
-                "worker",
-                f"--queues={kind}",
-                "--concurrency=1",
-                f"--hostname={name}@here",
-                "--loglevel=ERROR",
-            ]
+    def kill(self) -> None:
+        """A process of a worker, be it the one that receives or the one that works; every second time one
+        that is at work just now."""
+        while True:
+            everybody = self.farm.wait(self.farm.workers)
+            holders = {pid for _, pid in self.farm.holders("analyses", "submissions")}
+            busy = [process for process in everybody if process.pid in holders]
+            victim = self.rng.choice(self.rng.choice([everybody, busy or everybody]))
+            with suppress(psutil.NoSuchProcess):
+                victim.kill()
+                victim.wait()
+                return
+
+    def empty(self) -> None:
+        self.farm.broker.kill()
+        self.farm.broker.start()
+
+    def suffer(self, faults: list[Fault]) -> None:
+        """One fault after the other, each while somebody is at work."""
+        share = self.jobs // QUESTIONS // (len(faults) + 1)
+        for fault in faults:
+            self.submit(share)
+            self.farm.wait(lambda: self.farm.rows(BUSY))
+            time.sleep(self.rng.uniform(0, 0.2))
+            fault()
+        self.submit(self.jobs)
+
+    @property
+    def lost(self) -> int:
+        """Tries that a fault has ended."""
+        return self.farm.rows("SELECT sum(losses) FROM analyses")[0][0]
+
+    @property
+    def most(self) -> int:
+        """Tries that one analysis took."""
+        return self.farm.rows("SELECT max(attempts) FROM analyses")[0][0]
+
+    def figures(self) -> str:
+        done = self.farm.states().get("succeeded", 0)
+        return f"{done} of {self.jobs} done, {self.lost} tries lost, at most {self.most} tries for one"
+
+
+def _send(request: BaseHTTPRequestHandler) -> None:
+    """A video in two pieces, so that somebody may be killed in between."""
+    request.send_response(200)
+    request.send_header("Content-Length", str(SIZE))
+    request.end_headers()
+    content = request.path.encode().ljust(SIZE, b".")
+    for part in (content[: SIZE // 2], content[SIZE // 2 :]):
+        request.wfile.write(part)
+        time.sleep(0.01)
+
+
+@pytest.fixture(scope="module")
+def broker() -> Iterator[servers.Redis]:
+    """One that is killed now and then."""
+    with servers.redis_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def database_server() -> Iterator[servers.PostgreSQL]:
+    """One that is restarted now and then."""
+    with servers.postgresql() as server:
+        yield server
+
+
+@pytest.fixture
+def running(broker: servers.Redis, tmp_path: Path) -> Callable[..., AbstractContextManager[Run]]:
+    return partial(_running, broker, tmp_path)
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_under_faults_everything_is_done_once_on_postgresql(seed: int, database_server, running, tell):
+    def restart() -> None:
+        database_server.stop()
+        database_server.start()
+
+    url = database_server.url(database_server.create())
+    _survive(running(seed, JOBS, url), KILLS, [restart], tell)
+
+
+def test_under_faults_everything_is_done_once_on_sqlite(empty_sqlite_url: str, running, tell):
+    _survive(running(4, JOBS // 4, empty_sqlite_url), KILLS // 4, [], tell)
+
+
+def _survive(started: AbstractContextManager[Run], kills: int, more: list[Fault], tell: Tell) -> None:
+    began = time.monotonic()
+    with started as run, watched(run.farm.url) as onlooker:
+        run.farm.keeps = True
+        run.farm.start("ingest", "analyse-1", "analyse-2", "beat-1", "beat-2")
+        faults = [run.kill] * kills + [run.empty] * EMPTIED + more
+        run.rng.shuffle(faults)
+        run.suffer(faults)
+        for table, count in (("analyses", run.jobs), ("submissions", run.jobs // QUESTIONS)):
+            run.farm.until(f"SELECT state, count(*) FROM {table} GROUP BY state", ("succeeded", count))
+        seen = onlooker()
+        tell(
+            f"{kills} kills, {EMPTIED} emptied brokers, {len(more)} database restarts; {run.figures()}; "
+            f"{time.monotonic() - began:.0f} s; an onlooker looked {seen['looks']} times"
         )
-        environment = {
-            **os.environ,
-            "VIDEOMIND_DATABASE_URL": self.url,
-            "VIDEOMIND_BROKER_URL": self.broker.url,
-            "VIDEOMIND_MEDIA_ROOTS": str(self.folder),
-            "VIDEOMIND_SCRATCH": str(self.folder / "scratch"),
-            "VIDEOMIND_LEASE_SECONDS": "4",
-            "VIDEOMIND_SWEEP_SECONDS": "1",
-            "VIDEOMIND_MAX_ATTEMPTS": "20",
-            "OMP_NUM_THREADS": "1",
-        }
-        command = [sys.executable, "-m", "celery", "--app=tests.integration.fake_worker", *arguments]
-        self.processes[name] = subprocess.Popen(
-            command, env=environment, cwd=Path(__file__).parents[2], start_new_session=True
-        )
-
-    def revive(self) -> None:
-        """What an operator's supervisor does."""
-        for name, process in list(self.processes.items()):
-            if process.poll() is not None:
-                self._start(name)
-
-    def worker(self, rng: random.Random) -> psutil.Process | None:
-        """A worker's parent or its child."""
-        with suppress(psutil.NoSuchProcess):
-            names = [name for name in self.processes if not name.startswith("beat")]
-            parent = psutil.Process(self.processes[rng.choice(names)].pid)
-            return rng.choice([parent, *parent.children()])
-        return None
-
-    def stop(self) -> None:
-        for process in self.processes.values():
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+        run.farm.assert_done_once(run.jobs)
+        assert run.lost > 0, "no fault has hit anything"
+        assert run.most <= MOST_ATTEMPTS
+        assert (seen["looks"] > 0, seen["half"]) == (True, [])
+        run.farm.stop()
+        assert list((run.farm.scratch / "partial").iterdir()) == []
+        assert sum(path.stat().st_size for path in (run.farm.scratch / "whole").iterdir()) <= SCRATCH
 
 
-Fault = Callable[[Farm, random.Random], None]
+def test_without_the_sweep_an_emptied_broker_loses_work(database_server, running, tell):
+    with running(1, JOBS, database_server.url(database_server.create())) as run:
+        run.submit(JOBS)
+        run.farm.start("ingest", "analyse-1", "analyse-2")
+        run.farm.wait(lambda: run.farm.states().get("succeeded"))
+        run.empty()
+        _rest(run.farm)
+        tell(f"no sweep, 1 emptied broker; {run.figures()}")
+        assert run.farm.states()["succeeded"] < JOBS
+        run.farm.start("beat")
+        run.farm.until("SELECT state, count(*) FROM analyses GROUP BY state", ("succeeded", JOBS))
+
+
+def _rest(farm: Farm) -> None:
+    """Waits until the workers are there again, have no message, and nothing is being done."""
+    for queue in ("ingest", "analyse"):
+        farm.wake(queue)
+    farm.wait(lambda: not farm.waiting("ingest", "analyse", "unacked"))
+    farm.until("SELECT id FROM analyses WHERE state = 'running'")
 
 
 @contextmanager
-def _running(url: str, broker: servers.Redis, folder: Path, beats: int) -> Iterator[Farm]:
-    schema.upgrade(url)
-    farm = Farm(url, broker, folder, beats)
-    farm.start()
-    try:
-        yield farm
-    finally:
-        farm.stop()
-
-
-def _submit(farm: Farm, store: Store, rng: random.Random) -> None:
-    client = Celery(broker=farm.broker.url)
-    for number in range(JOBS // QUESTIONS):
-        path = farm.folder / f"{number}.mp4"
-        path.write_text(f"video {number}")
-        requests = tuple(Request(f"question {n}") for n in range(QUESTIONS))
-        store.submissions.add(Submission(f"job {number}", str(path), requests))
-        for _ in range(2 if rng.random() < DOUBLED else 1):
-            client.send_task("videomind.ingest", queue="ingest")
-            client.send_task("videomind.analyse", queue="analyse")
-
-
-def _kill(farm: Farm, rng: random.Random) -> None:
-    if process := farm.worker(rng):
-        with suppress(psutil.NoSuchProcess):
-            process.kill()
-
-
-def _freeze(farm: Farm, rng: random.Random) -> None:
-    """For longer than a lease lasts."""
-    process = farm.worker(rng)
-    if process is None:
-        return
-    with suppress(psutil.NoSuchProcess):
-        process.suspend()
-        time.sleep(5)
-        process.resume()
-
-
-def _empty_the_broker(farm: Farm, rng: random.Random) -> None:
-    farm.broker.client().flushall()
-
-
-def _kill_the_broker(farm: Farm, rng: random.Random) -> None:
-    farm.broker.kill()
-    farm.broker.start()
-
-
-def _wait(farm: Farm, store: Store, finished: Callable[[dict[str, int]], bool], seconds: float) -> bool:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        farm.revive()
-        if finished(_states(store)):
-            return True
-        time.sleep(0.3)
-    return False
-
-
-def _states(store: Store) -> dict[str, int]:
-    with store.engine.begin() as connection:
-        found = connection.execute(text("SELECT state, count(*) FROM analyses GROUP BY state"))
-        return dict(found.tuples().all())
-
-
-def _count(store: Store, statement: str) -> int:
-    with store.engine.begin() as connection:
-        return int(connection.execute(text(statement)).scalar_one())
-
-
-def test_under_faults_everything_is_done_once_on_sqlite(empty_sqlite_url: str, tmp_path: Path):
-    _survive(empty_sqlite_url, tmp_path, [])
-
-
-def test_under_faults_everything_is_done_once_on_postgresql(tmp_path: Path):
-    with servers.postgresql() as server:
-
-        def restart(farm: Farm, rng: random.Random) -> None:
-            server.kill()
-            server.start()
-
-        _survive(server.url(server.create()), tmp_path, [restart])
-
-
-def _survive(url: str, tmp_path: Path, more: list[Fault]) -> None:
-    rng = random.Random(os.environ.get("VIDEOMIND_FAULT_SEED", "1"))
-    faults = [_kill, _kill, _kill, _freeze, _empty_the_broker, _kill_the_broker, *more]
-    with (
-        servers.redis_server() as broker,
-        _running(url, broker, tmp_path, beats=2) as farm,
-        Store(url) as store,
-    ):
-        _submit(farm, store, rng)
-        for _ in range(FAULTS):
-            time.sleep(rng.uniform(0.2, 1.5))
-            rng.choice(faults)(farm, rng)
-            farm.revive()
-        assert _wait(farm, store, lambda states: states == {"succeeded": JOBS}, PATIENCE), _states(store)
-        assert _count(store, "SELECT count(*) FROM moments") == 2 * JOBS
-        assert _count(store, "SELECT count(*) FROM answers") == JOBS
-        assert _count(store, "SELECT count(*) FROM coverage") == JOBS
-        assert _count(store, "SELECT max(attempts) FROM analyses") <= 20
-        assert _count(store, "SELECT count(*) FROM submissions WHERE state <> 'succeeded'") == 0
-
-
-def test_without_the_sweep_an_emptied_broker_loses_work(empty_sqlite_url: str, tmp_path: Path):
-    with (
-        servers.redis_server() as broker,
-        _running(empty_sqlite_url, broker, tmp_path, beats=0) as farm,
-        Store(empty_sqlite_url) as store,
-    ):
-        _submit(farm, store, random.Random(1))
-        assert _wait(farm, store, bool, PATIENCE)
-        broker.client().flushall()
-        assert not _wait(farm, store, lambda states: states == {"succeeded": JOBS}, 10)
+def _running(broker: servers.Redis, folder: Path, seed: int, jobs: int, url: str) -> Iterator[Run]:
+    broker.client().flushall()
+    limits = {
+        "VIDEOMIND_SCRATCH_BYTES": str(SCRATCH),
+        "VIDEOMIND_LEASE_SECONDS": "5",
+        "VIDEOMIND_MAX_ATTEMPTS": str(MOST_ATTEMPTS),
+    }
+    with web(_send) as address, farming(url, broker, folder, **limits) as made:
+        yield Run(made, random.Random(seed), jobs, (f"{address}/{n}" for n in range(jobs // QUESTIONS)))
