@@ -60,6 +60,10 @@ bench: .venv/installed-bench
 	$(BIN)/python tests/benchmarks/bench_chain.py
 	$(BIN)/python tests/benchmarks/bench_chain.py --large --repeats 1
 	$(BIN)/python tests/benchmarks/bench_bundled.py
+	$(BIN)/python tests/benchmarks/bench_feature_cache.py
+	$(BIN)/python -m tests.benchmarks.bench_queue
+	$(BIN)/python -m tests.benchmarks.bench_store --database postgresql
+	$(BIN)/python -m tests.benchmarks.bench_store --database sqlite
 
 TINY := OMP_NUM_THREADS=1 $(BIN)/python -m vm.training.tiny
 TINY_TOGETHER := OMP_NUM_THREADS=1 $(BIN)/torchrun --nproc-per-node 2 -m vm.training.tiny

@@ -62,12 +62,17 @@ class Query:
 
 _CAMERA = "collection = :collection AND source = :source"
 _TIME = "starts_at >= :since AND starts_at < :until"
+# No moment is longer than an hour, nor is a recording: so far back an index has to be looked through.
+_RECORDED = """video_id IN (
+        SELECT videos.id FROM videos JOIN sources ON sources.id = videos.source_id
+        WHERE sources.name = :source AND recorded_at > {before} AND recorded_at < :until
+    )"""
 _BEST_OF_A_CAMERA = f"""
     SELECT * FROM (
         SELECT {{day}} AS day, moment_view.*,
             row_number() OVER (PARTITION BY {{day}} ORDER BY verifier_score DESC) AS place
         FROM moment_view
-        WHERE {_CAMERA} AND {_TIME}
+        WHERE {_CAMERA} AND {_TIME} AND {_RECORDED}
     ) AS placed
     WHERE place <= 3
     ORDER BY day, place"""
@@ -96,13 +101,33 @@ _BEST_OF_ALL_SQLITE = """
     ORDER BY days.day, verifier_score DESC"""
 
 
-def _search(word: str) -> tuple[str, str]:
-    found = (
-        f"SELECT * FROM moment_view WHERE {_TIME} AND analysis_id IN (SELECT analysis_id FROM search_index "
-    )
+def _both(asked: str) -> tuple[str, str]:
+    """In the words of PostgreSQL and of SQLite."""
     return (
-        f"{found} WHERE document @@ websearch_to_tsquery('simple', :{word})) ORDER BY starts_at",
-        f"{found} WHERE search_index MATCH :{word}) ORDER BY starts_at",
+        asked.format(before="CAST(:since AS timestamptz) - INTERVAL '1 hour'", day="CAST(starts_at AS date)"),
+        asked.format(before="datetime(:since, '-1 hour')", day="date(starts_at)"),
+    )
+
+
+def _search(word: str) -> tuple[str, str]:
+    """What was recorded together was mostly analysed together, and has ids close to each other: among these
+    SQLite has to be told to look for what matches."""
+    return (
+        f"""
+    SELECT * FROM moment_view
+    WHERE {_TIME} AND analysis_id IN (
+        SELECT analysis_id FROM search_index WHERE document @@ websearch_to_tsquery('simple', :{word})
+    )
+    ORDER BY starts_at""",
+        f"""
+    WITH asked AS (SELECT min(analysis_id) AS first, max(analysis_id) AS last FROM moments WHERE {_TIME})
+    SELECT * FROM moment_view
+    WHERE {_TIME} AND analysis_id IN (
+        SELECT analysis_id FROM search_index
+        WHERE search_index MATCH :{word}
+        AND rowid BETWEEN (SELECT first FROM asked) AND (SELECT last FROM asked)
+    )
+    ORDER BY starts_at""",
     )
 
 
@@ -110,20 +135,19 @@ QUERIES = (
     Query(
         "a camera between two instants (a day)",
         timedelta(days=1),
-        f"SELECT * FROM moment_view WHERE {_CAMERA} AND {_TIME} ORDER BY starts_at",
+        *_both(f"SELECT * FROM moment_view WHERE {_CAMERA} AND {_TIME} AND {_RECORDED} ORDER BY starts_at"),
     ),
     Query(
         "overlap with an interval (ten minutes)",
         timedelta(minutes=10),
-        "SELECT * FROM moment_view WHERE starts_at < :until AND ends_at > :since ORDER BY starts_at",
+        *_both(
+            "SELECT * FROM moment_view "
+            "WHERE starts_at > {before} AND starts_at < :until AND ends_at > :since ORDER BY starts_at"
+        ),
     ),
     Query("two words within a month", timedelta(days=30), *_search("words")),
     Query("one word within a day", timedelta(days=1), *_search("word")),
-    Query(
-        "best three a day of a camera (a month)",
-        timedelta(days=30),
-        *(_BEST_OF_A_CAMERA.format(day=day) for day in ("CAST(starts_at AS date)", "date(starts_at)")),
-    ),
+    Query("best three a day of a camera (a month)", timedelta(days=30), *_both(_BEST_OF_A_CAMERA)),
     Query("best three a day of all cameras (a week)", timedelta(days=7), _BEST_OF_ALL, _BEST_OF_ALL_SQLITE),
 )
 
