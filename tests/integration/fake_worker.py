@@ -9,6 +9,7 @@ said by the environment:
     FAKE_GATE        a file that some questions wait for
     FAKE_VISIBILITY  seconds after which the broker delivers again; unset: as ever
     FAKE_CLOCK       seconds by which this process' clock is wrong; unset: 0
+    FAKE_LIMIT       seconds that a task may take; unset: as ever
     FAKE_START       spawn: children are, as ever, which is the default; fork: they are there at once
 
 A question may be a deed. `kill` and `crash` end the process that was to answer it, `hang` stops it within C
@@ -145,6 +146,9 @@ if not READS:
 if os.environ.get("FAKE_START") == "fork":
     app.conf.worker_pool_start_method = "fork"
     os.register_at_fork(after_in_child=_leave_to_the_parent)
+if "FAKE_LIMIT" in os.environ:
+    app.conf.task_time_limit = int(os.environ["FAKE_LIMIT"])
+    app.conf.task_soft_time_limit = app.conf.task_time_limit - 1
 if "FAKE_VISIBILITY" in os.environ:
     app.conf.broker_transport_options |= {
         "visibility_timeout": float(os.environ["FAKE_VISIBILITY"]),

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from tests import servers
-from tests.integration.farm import PATIENCE, Farm
+from tests.integration.farm import Farm
 from worker.reindexing import Limits, Rule
 from worker.scheduling import Schedule
 from worker.store import Store
@@ -22,7 +22,7 @@ WRITTEN = (
 )
 LONG = "600"  # seconds; no test waits for that
 MANY = 3000  # messages, which take a worker half a minute
-SOON = 8  # seconds that a task may take which is to be ended by its limit
+SOON = 20  # seconds that a task may take which is to be ended by its limit
 SLOTS = 60  # times that something is to be started
 SENT = "Sending due task sweep"
 
@@ -133,14 +133,11 @@ def test_told_to_end_a_worker_finishes_what_it_is_at_and_leaves_the_rest(farm: F
 
 def test_what_hangs_in_c_is_killed_at_its_limit_with_its_decoders(farm: Farm, clip: Path):
     farm.variables |= {"FAKE_START": "spawn", "FAKE_READS": "yes", "VIDEOMIND_MAX_ATTEMPTS": "1"}
+    farm.variables["FAKE_LIMIT"] = str(SOON)
     farm.submit(clip, "Who?")
     farm.start("ingest", "analyse")
     farm.until("SELECT state FROM analyses", ("succeeded",))
     helpers = farm.child("analyse").children(recursive=True)
-    limit = farm.client.control.time_limit
-    assert (
-        len(limit("videomind.analyse", soft=SOON - 2, hard=SOON, reply=True, timeout=PATIENCE, limit=2)) == 2
-    )
     farm.submit(clip, "hang")
     farm.wait(lambda: "hanging" in farm.told("analyse"))
     helpers += farm.child("analyse").children(recursive=True)
