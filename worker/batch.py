@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from vm.cli import asked_questions
 from vm.errors import QuestionError
 from vm.evaluation.annotations import read_annotations
 from vm.evaluation.samples import Sample
@@ -39,6 +40,22 @@ def usable_requests(
         except QuestionError as error:
             errors.append(error)
     return tuple(dict.fromkeys(usable)), errors
+
+
+def requests_besides(
+    questions: Sequence[str] | None, options: Sequence[str] | None, file: Path | None, request: MakeRequest
+) -> tuple[Request, ...]:
+    """What a command asks besides the standing questions, which may be nothing.
+
+    Raises:
+        QuestionError: a question cannot be asked.
+    """
+    if not (questions or options or file):
+        return ()
+    requests, errors = usable_requests(asked_questions(questions or (), options or (), file), request)
+    if errors:
+        raise errors[0]
+    return requests
 
 
 def annotated_batches(path: Path, request: MakeRequest) -> list[Batch]:

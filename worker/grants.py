@@ -10,11 +10,10 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
+from worker.columns import Secret
 from worker.database import open_engine, shown, translated_errors
 from worker.errors import DatabaseUnusable
 
-SECRETS = "secrets"
-"""The table of what opens videos and is heard by webhooks. Only workers may read it."""
 LONGEST_NAME = 63
 """Bytes. PostgreSQL cuts off what is longer, and would take another role's name for it."""
 
@@ -62,7 +61,7 @@ def statements(role: str, place: Place, *, exists: bool = False, login: bool = F
         f"GRANT CONNECT ON DATABASE {database} TO {reader}",
         f"GRANT USAGE ON SCHEMA {schema} TO {reader}",
         f"GRANT SELECT ON ALL TABLES IN SCHEMA {schema} TO {reader}",
-        f"REVOKE ALL ON {schema}.{SECRETS} FROM {reader}",
+        f"REVOKE ALL ON {schema}.{Secret.__tablename__} FROM {reader}",
         f"ALTER DEFAULT PRIVILEGES FOR ROLE {owner} IN SCHEMA {schema} GRANT SELECT ON TABLES TO {reader}",
     ]
 

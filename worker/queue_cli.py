@@ -15,13 +15,11 @@ import typer
 from rich.console import Console
 from rich.live import Live
 
-from vm.cli import app, asked_questions, parse_window
-from vm.errors import QuestionError
-from vm.questions import Question
+from vm.cli import app, parse_window
 from vm.subtitles import read_subtitles
 from vm.terminal import print_json
 from worker import contract, service, show
-from worker.batch import MakeRequest, annotated_batches, usable_requests
+from worker.batch import annotated_batches, requests_besides
 from worker.jobs import NORMAL, STATES, AskSettings, Request, State, Submission
 from worker.options import (
     WINDOW,
@@ -85,9 +83,10 @@ def submit(
     cues = read_subtitles(subtitles) if subtitles else ()
     make = partial(Request, mode=mode, settings=AskSettings(parse_window(window)), subtitles=cues)
     if annotations is None:
-        given = bool(question or option or question_file)
-        questions = asked_questions(question or (), option or (), question_file) if given else []
-        asked = _asked(uris or (), questions, make)
+        if not uris:
+            raise typer.BadParameter("give a video, or --annotations", param_hint="VIDEO")
+        requests = requests_besides(question, option, question_file, make)
+        asked = [(_uri(uri), requests) for uri in uris]
     elif uris or question or option or question_file:
         raise typer.BadParameter("they bring their own videos and questions", param_hint="--annotations")
     else:
@@ -207,18 +206,6 @@ def search(
                 print_json(json.dumps(found, ensure_ascii=False))
             else:
                 typer.echo(show.found_line(outcome))
-
-
-def _asked(
-    uris: Sequence[str], questions: Sequence[Question | QuestionError], make: MakeRequest
-) -> list[tuple[str, tuple[Request, ...]]]:
-    """Every question for every video. Raises QuestionError: one that cannot be asked."""
-    if not uris:
-        raise typer.BadParameter("give a video, or --annotations", param_hint="VIDEO")
-    requests, errors = usable_requests(questions, make)
-    if errors:
-        raise errors[0]
-    return [(_uri(uri), requests) for uri in uris]
 
 
 def _uri(given: str) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from worker.columns import Secret
 from worker.database import open_engine, postgresql_address, sqlite_file, translated_errors
 from worker.errors import DatabaseUnusable, StatementRefused
 
@@ -20,8 +21,6 @@ ALLOWED = {
     sqlite3.SQLITE_FUNCTION,
     sqlite3.SQLITE_RECURSIVE,
 }
-# As in PostgreSQL, where analysts have no right to it.
-SECRETS = "secrets"
 STEPS_BETWEEN_LOOKS = 100_000
 """Virtual machine steps, a few milliseconds of work, between two looks at the clock."""
 
@@ -109,6 +108,7 @@ def _authorize(action: int, subject: str | None, *_: str | None) -> int:
         (sqlite3.SQLITE_UPDATE, "sqlite_master"),
         (sqlite3.SQLITE_PRAGMA, "data_version"),
     )
-    if action == sqlite3.SQLITE_READ and (subject or "").lower() == SECRETS:
+    # As in PostgreSQL, where analysts have no right to it.
+    if action == sqlite3.SQLITE_READ and (subject or "").lower() == Secret.__tablename__:
         return sqlite3.SQLITE_DENY
     return sqlite3.SQLITE_OK if action in ALLOWED or opens_search else sqlite3.SQLITE_DENY

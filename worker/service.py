@@ -107,17 +107,17 @@ def by_key(
 
 def _finished(folder: contract.Folder, settings: Settings) -> Sequence[Path]:
     """The files that looked the same twice, some seconds apart."""
-    rules = SourceRules(roots=settings.media_roots)
-
-    def look(seen: Mapping[Path, Sighting]) -> Scan:
-        where = Path(folder.path)
-        return finished_files(
-            where, folder.pattern, rules, SETTLE_SECONDS, seen, folder.recursive, MOST_FILES
-        )
-
-    first = look({})
+    first = look(folder, settings, {})
     time.sleep(SETTLE_SECONDS)
-    return look(first.seen).finished
+    return look(folder, settings, first.seen).finished
+
+
+def look(folder: contract.Folder, settings: Settings, seen: Mapping[Path, Sighting]) -> Scan:
+    """What is in a folder now, and which of it looks as it did in an earlier look."""
+    rules = SourceRules(roots=settings.media_roots)
+    return finished_files(
+        Path(folder.path), folder.pattern, rules, SETTLE_SECONDS, seen, folder.recursive, MOST_FILES
+    )
 
 
 def retry(store: Store, submissions: Sequence[int], analyses: Sequence[int]) -> int:

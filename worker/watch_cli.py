@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from vm.cli import app, asked_questions, parse_window
+from vm.cli import app, parse_window
 from vm.errors import VideoMindError
-from vm.result import Mode
 from vm.terminal import remark
 from worker import contract, service, show
-from worker.batch import usable_requests
+from worker.batch import requests_besides
 from worker.jobs import NORMAL, AskSettings, Request, Submission
 from worker.options import (
     WINDOW,
@@ -34,8 +34,6 @@ from worker.options import (
     remark_on_silence,
 )
 from worker.settings import current
-from worker.sources.directory import Scan, Sighting, finished_files
-from worker.sources.rules import SourceRules
 from worker.store import Store
 
 EVERY = 30.0
@@ -71,7 +69,8 @@ def watch(
     Without a question, only the standing questions on its collection and source are asked.
     """
     check_place(collection, source)
-    requests = _requests(question or (), option or (), question_file, mode, AskSettings(parse_window(window)))
+    make = partial(Request, mode=mode, settings=AskSettings(parse_window(window)))
+    requests = requests_besides(question, option, question_file, make)
     given = {"collection": collection, "source": source, "callback_url": callback_url}
     arguments = {
         "version": contract.VERSION,
@@ -91,19 +90,6 @@ def watch(
             remark("no longer watching")
 
 
-def _requests(
-    questions: Sequence[str], options: Sequence[str], file: Path | None, mode: Mode, ask: AskSettings
-) -> tuple[Request, ...]:
-    """What is asked besides what stands. Raises QuestionError: something that cannot be asked."""
-    if not (questions or options or file):
-        return ()
-    asked = asked_questions(questions, options, file)
-    requests, errors = usable_requests(asked, lambda text, given: Request(text, given, mode, ask))
-    if errors:
-        raise errors[0]
-    return requests
-
-
 def _asked(request: Request) -> dict[str, Any]:
     """A question as producers write it."""
     options = {"options": list(request.options)} if request.options else {}
@@ -113,23 +99,17 @@ def _asked(request: Request) -> dict[str, Any]:
 def _watch(store: Store, arguments: Mapping[str, Any], every: float, as_json: bool) -> None:
     """Raises VideoMindError: what is wrong from the beginning; what goes wrong later may pass."""
     folder = contract.parse_ingest_directory("watch", arguments)
-    seen = _look(folder, {}).seen
+    seen = service.look(folder, current(), {}).seen
     time.sleep(min(every, service.SETTLE_SECONDS))
     while True:
         try:
-            scan = _look(folder, seen)
+            scan = service.look(folder, current(), seen)
             for submission in _new(store, service.by_key(folder, scan.finished, arguments)):
                 show.print_accepted(submission.uri, service.add(store, submission), as_json)
             seen = scan.seen
         except VideoMindError as error:
             remark(f"{error}: tried again in {every:g} s")
         time.sleep(every)
-
-
-def _look(folder: contract.Folder, seen: Mapping[Path, Sighting]) -> Scan:
-    rules = SourceRules(roots=current().media_roots)
-    path, settle = Path(folder.path), service.SETTLE_SECONDS
-    return finished_files(path, folder.pattern, rules, settle, seen, folder.recursive, service.MOST_FILES)
 
 
 def _new(store: Store, submissions: Mapping[str, Submission]) -> list[Submission]:
