@@ -12,7 +12,7 @@ import pytest
 
 from vm.errors import CheckpointError
 
-PATIENCE = 600.0
+PATIENCE = 120.0
 """Seconds after which a process that should have ended counts as hung."""
 
 

@@ -13,7 +13,7 @@ from tests.servers import DATABASES
 from worker import options, schema
 from worker.settings import Settings
 
-PATIENCE = 600.0
+PATIENCE = 120.0
 """Seconds after which a process that should have ended counts as hung."""
 RECORDER = """#!/bin/sh
 printf '%s\\n' "$0" "$@" >"$RECORD"

@@ -14,7 +14,7 @@ from sqlalchemy import text
 from worker.standing import Standing
 from worker.store import Store
 
-PATIENCE = 600.0
+PATIENCE = 120.0
 """Seconds after which what should have happened counts as not happening."""
 
 

@@ -111,8 +111,8 @@ class Analyses:
             row = leases.end(session, Analysis, claim.lease, **ended, **rows.result_columns(result))
             if video is None or row is None:
                 return False
-            if video.state == "readable":
-                video.crashes = 0  # what killed a process before was not the video alone
+            if video.state == "readable" and claim.attempts > 1:
+                video.crashes = 0  # what killed the process that was at this question was not the video
             # Until its second lease there is nothing, but perhaps that it was cancelled before it was begun.
             coverage.clear(session, row.id, coverage.BELOW if claim.lease.fence > 1 else (CoverageRow,))
             for table, found in rows.result_rows(row.id, result, video.recorded_at).items():

@@ -132,15 +132,22 @@ def test_a_video_that_killed_its_process_too_often_is_quarantined_with_all_that_
     assert "killed its process 2 times" in store.analyses.outcomes(waiting)[0].error_message
 
 
-def test_a_video_that_is_answered_between_two_crashes_is_not_quarantined(
-    store: Store, registered, claim, result
-):
+def test_a_question_that_is_answered_after_a_crash_clears_the_video(store: Store, registered, claim, result):
     registered("a", "b")
+    assert len(claim(length=-MINUTES)) == 2
+    assert not store.analyses.record_crash(1, 2)
     one, other = claim()
-    assert not store.analyses.record_crash(one.video_id, 2)
     assert store.analyses.finish(one, result)
-    assert not store.analyses.record_crash(one.video_id, 2)
+    assert not store.analyses.record_crash(1, 2)
     assert store.analyses.finish(other, result)
+
+
+def test_another_question_that_is_answered_does_not_clear_the_video(store: Store, registered, claim, result):
+    registered("a", "b")
+    one, _ = claim()
+    assert not store.analyses.record_crash(1, 2)
+    assert store.analyses.finish(one, result)
+    assert store.analyses.record_crash(1, 2)
 
 
 def test_what_is_tried_again_later_does_not_keep_others_waiting(store: Store, registered, claim):
