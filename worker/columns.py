@@ -20,11 +20,14 @@ from sqlalchemy import (
     Index,
     Integer,
     MetaData,
+    Row,
     String,
     Text,
     UniqueConstraint,
+    cast,
     text,
 )
+from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.ext.hybrid import hybrid_property
 from sqlalchemy.orm import (
     DeclarativeBase,
@@ -34,6 +37,7 @@ from sqlalchemy.orm import (
     mapped_column,
     relationship,
 )
+from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeDecorator
 
 from worker.jobs import State, VideoState
@@ -42,6 +46,9 @@ from worker.masking import HIDDEN, masked
 # SQLite numbers rows by itself only in a column declared INTEGER.
 RowId = BigInteger().with_variant(Integer(), "sqlite")
 
+
+Columns = Row[Any]
+"""Of a row, by name, where a statement gives these instead of the row."""
 
 SECRETIVE = ("video", "submission", "standing")
 """Whose URLs may be secret in part."""
@@ -63,6 +70,30 @@ class UtcDateTime(TypeDecorator[datetime]):
         if value is None or value.tzinfo is not None:
             return value and value.astimezone(UTC)
         return value.replace(tzinfo=UTC)
+
+
+class Clock(FunctionElement[datetime]):
+    """Now, or so many seconds later, by the database's clock: as a part of a statement, so that nobody need
+    ask for it first. The same all through the statement on PostgreSQL."""
+
+    type = UtcDateTime()
+    inherit_cache = True
+    name = "clock"
+
+    def __init__(self, *later: Any) -> None:
+        super().__init__(*(cast(seconds, Double) for seconds in later))
+
+
+@compiles(Clock, "postgresql")
+def _clock_of_postgresql(clock: Clock, compiler: Any, **how: Any) -> str:
+    later = compiler.process(clock.clauses, **how)
+    return f"(statement_timestamp() + make_interval(secs => {later}))" if later else "statement_timestamp()"
+
+
+@compiles(Clock, "sqlite")
+def _clock_of_sqlite(clock: Clock, compiler: Any, **how: Any) -> str:
+    """See `worker.database`: SQLite's own clock counts no microseconds."""
+    return f"clock({compiler.process(clock.clauses, **how) or 0})"
 
 
 class PlainText(TypeDecorator[str]):

@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 import json
+import math
 import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import psycopg
 from psycopg.conninfo import make_conninfo
-from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, make_url
-from sqlalchemy.exc import ArgumentError, DatabaseError, IntegrityError, InterfaceError
+from sqlalchemy import (
+    URL,
+    Connection,
+    Dialect,
+    Engine,
+    PoolProxiedConnection,
+    create_engine,
+    event,
+    inspect,
+    make_url,
+)
+from sqlalchemy.exc import ArgumentError, DatabaseError, DisconnectionError, IntegrityError, InterfaceError
 
 from worker.errors import DatabaseUnusable
 
@@ -24,6 +36,9 @@ BUSY_TIMEOUT_MS = 30_000
 IDLE_TIMEOUT_MS = 30_000
 """How long PostgreSQL lets a transaction wait for its next statement, before it ends the connection."""
 
+IDLE_SECONDS = 1.0
+"""A connection that nobody has used for so long is looked at before it is used again."""
+
 
 def open_engine(url: str) -> Engine:
     """An engine for an SQLAlchemy URL; nothing is connected yet.
@@ -32,9 +47,7 @@ def open_engine(url: str) -> Engine:
         DatabaseUnusable: not such a URL, no driver for it, or no folder for its file.
     """
     try:
-        engine = create_engine(
-            url, pool_pre_ping=True, json_serializer=partial(json.dumps, ensure_ascii=False, allow_nan=False)
-        )
+        engine = create_engine(url, json_serializer=partial(json.dumps, ensure_ascii=False, allow_nan=False))
     except (ArgumentError, ImportError, ValueError) as error:
         advice = "write sqlite:///FILE or postgresql+psycopg://USER:PASSWORD@HOST/NAME"
         raise DatabaseUnusable(f"not a usable database URL ({error}): {advice}") from error
@@ -44,6 +57,8 @@ def open_engine(url: str) -> Engine:
         event.listen(engine, "begin", _begin_sqlite)
     if engine.dialect.name == "postgresql":
         event.listen(engine, "connect", _set_up_postgresql)
+        event.listen(engine, "checkin", _note_use)
+        event.listen(engine, "checkout", partial(_look_if_it_lives, engine.dialect))
     return engine
 
 
@@ -128,12 +143,36 @@ def _set_up_postgresql(connection: psycopg.Connection, record: object) -> None:
     connection.commit()
 
 
+def _note_use(connection: object, record: PoolProxiedConnection) -> None:
+    record.info["used"] = time.monotonic()
+
+
+def _look_if_it_lives(
+    dialect: Dialect, connection: Any, record: PoolProxiedConnection, proxy: object
+) -> None:
+    """A server that was started anew has closed its connections. To ask each time, as the engine can do by
+    itself, would take as long as a statement."""
+    if time.monotonic() - record.info.get("used", math.inf) < IDLE_SECONDS:
+        return
+    try:
+        dialect.do_ping(connection)
+    except psycopg.Error as error:
+        raise DisconnectionError(str(error)) from error  # has the pool open another one
+
+
 def _set_up_sqlite(connection: sqlite3.Connection, record: object) -> None:
     """Several processes share the file: writers wait for each other, and foreign keys hold."""
     connection.isolation_level = None
+    connection.create_function("clock", 1, _clock)
     connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
     connection.execute("PRAGMA foreign_keys = ON")
     _switch_to_wal(connection)
+
+
+def _clock(later: float) -> str:
+    """See `worker.columns.Clock`; an SQLite file is on one machine anyway."""
+    moment = datetime.now(UTC) + timedelta(seconds=later)
+    return moment.replace(tzinfo=None).isoformat(" ", "microseconds")
 
 
 def _begin_sqlite(connection: Connection) -> None:

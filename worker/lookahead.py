@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
 from worker import ingest
+from worker.errors import DatabaseUnusable
 from worker.settings import Settings
 from worker.store import Store
 
@@ -83,9 +84,12 @@ class Lookahead:
             yield reader or self._open(uri, sha256, stack)
 
     def begin(self) -> None:
-        """Looks for the next video, and opens it in the background."""
+        """Looks for the next video, and opens it in the background. A database that is away is no reason to
+        end what is being done."""
         self.close()
-        coming = self._store.analyses.coming(self._mind.fingerprint, self._settings.max_attempts)
+        coming = None
+        with suppress(DatabaseUnusable):
+            coming = self._store.analyses.coming(self._mind.fingerprint, self._settings.max_attempts)
         if coming:
             uri, sha256 = coming
             self._ahead = _Ahead(uri, sha256, partial(self._read_ahead, uri, sha256))

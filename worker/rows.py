@@ -10,6 +10,7 @@ from typing import Any, cast
 from vm.moments import Candidate, Moment, Span
 from vm.result import Answer, Mode, Plan, Result, Step, VideoFacts, Window
 from vm.subtitles import Cue
+from worker.columns import Columns
 from worker.jobs import NORMAL, AskSettings, Claim, Lease, Outcome, Request, Submission, Verdict
 from worker.sources.local import local_path
 from worker.tables import (
@@ -37,7 +38,12 @@ def new_job(moment: object, priority: int = NORMAL) -> dict[str, Any]:
     Args:
         moment: now, as a time or as what a statement calls it.
     """
-    return {**asked_anew(moment), "fence": 0, "priority": priority}
+    return {**untouched(priority), "submitted_at": moment}
+
+
+def untouched(priority: int = NORMAL) -> dict[str, Any]:
+    """The same, but for when it was asked for."""
+    return {**_WAITING, "fence": 0, "priority": priority}
 
 
 def asked_anew(moment: object) -> dict[str, Any]:
@@ -45,13 +51,19 @@ def asked_anew(moment: object) -> dict[str, Any]:
 
     All but its fence: who worked on it before must not write any more.
     """
-    nothing = ("not_before", "error_code", "error_message", "started_at", "finished_at")
-    counts = {"attempts": 0, "losses": 0}
-    waiting = {"state": "queued", "submitted_at": moment, "cancel_requested": False}
-    return {**waiting, **counts, **dict.fromkeys(nothing)}
+    return {**_WAITING, "submitted_at": moment}
 
 
-def request_of(row: Analysis | RequestRow) -> Request:
+_WAITING: dict[str, Any] = {
+    "state": "queued",
+    "cancel_requested": False,
+    "attempts": 0,
+    "losses": 0,
+    **dict.fromkeys(("not_before", "error_code", "error_message", "started_at", "finished_at")),
+}
+
+
+def request_of(row: Analysis | RequestRow | Columns) -> Request:
     cues = tuple(Cue(Span(cue["start"], cue["end"]), cue["text"]) for cue in row.subtitles or ())
     settings = AskSettings(**row.settings)
     return Request(row.question, tuple(row.options), cast(Mode, row.mode), settings, cues)
@@ -72,11 +84,11 @@ def _stored(cues: Sequence[Cue]) -> list[dict[str, Any]] | None:
     return [{"start": cue.span.start, "end": cue.span.end, "text": cue.text} for cue in cues] or None
 
 
-def submission_of(row: SubmissionRow) -> Submission:
+def submission_of(row: SubmissionRow | Columns, requests: Sequence[Columns]) -> Submission:
     return Submission(
         key=row.key,
         uri=row.uri,
-        requests=tuple(map(request_of, row.requests)),
+        requests=tuple(map(request_of, requests)),
         collection=row.collection,
         source=row.source,
         recorded_at=row.recorded_at,
@@ -86,13 +98,13 @@ def submission_of(row: SubmissionRow) -> Submission:
     )
 
 
-def claim_of(row: Analysis, video: Video) -> Claim:
+def claim_of(row: Columns, uri: str, sha256: str) -> Claim:
     return Claim(
         Lease(row.id, row.fence),
         row.attempts,
-        video.id,
-        video.uri,
-        video.sha256,
+        row.video_id,
+        uri,
+        sha256,
         request_of(row),
         row.fingerprint,
         row.priority,
@@ -135,6 +147,10 @@ def result_columns(result: Result) -> dict[str, Any]:
         "seconds": dict(result.seconds),
         "compute_seconds": result.seconds.get("total"),
     }
+
+
+RESULT_COLUMNS = ("plan", "plan_fallback", "query", "warnings", "seconds", "compute_seconds")
+"""Their names."""
 
 
 def result_rows(

@@ -19,8 +19,8 @@ def _silent(*_: object) -> None:
     """Nobody watches."""
 
 
-def _raise(error: BaseException) -> Callable[[], None]:
-    def fail() -> None:
+def _raise(error: BaseException) -> Callable[..., None]:
+    def fail(*_: object) -> None:
         raise error
 
     return fail
@@ -144,6 +144,15 @@ def test_a_video_that_kills_its_process_twice_is_quarantined(
     assert _states(store, ids)[0] == ("failed", "quarantined")
     with store.engine.begin() as connection:
         assert connection.execute(text("SELECT state, crashes FROM videos")).one() == ("quarantined", 2)
+
+
+def test_a_database_that_is_away_while_it_looks_ahead_ends_nothing(
+    analyst: Analyst, store: Store, registered, mind, monkeypatch
+):
+    monkeypatch.setattr(store.analyses, "coming", _raise(DatabaseUnusable("it is away")))
+    ids = registered("a")
+    analyst.work()
+    assert _states(store, ids) == [("succeeded", None)]
 
 
 def test_a_result_that_cannot_be_stored_is_a_failure_of_that_question(

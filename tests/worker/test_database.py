@@ -6,6 +6,7 @@ from threading import Timer
 import pytest
 from sqlalchemy import make_url, text
 
+from tests import servers
 from worker import database
 from worker.database import open_engine, shown, sqlite_file, translated_errors
 from worker.errors import DatabaseUnusable
@@ -53,6 +54,33 @@ def test_who_stops_in_a_transaction_keeps_nobody_from_its_rows_for_ever(postgres
             waiting.execute(locked)
         with pytest.raises(DatabaseUnusable, match="idle-in-transaction"), translated_errors(stopped):
             connection.execute(text("SELECT 1"))
+
+
+def test_a_server_that_was_started_anew_is_found_by_who_was_idle(monkeypatch):
+    monkeypatch.setattr(database, "IDLE_SECONDS", 0.0)
+    with servers.postgresql() as server:
+        engine = open_engine(server.url(server.create()))
+        for _ in range(2):
+            with engine.begin() as connection:
+                assert connection.scalar(text("SELECT 1")) == 1
+            server.stop()
+            server.start()
+        engine.dispose()
+
+
+def test_what_is_used_without_a_pause_is_not_looked_at(postgresql_url: str, monkeypatch):
+    looked = []
+    engine = open_engine(postgresql_url)
+    monkeypatch.setattr(engine.dialect, "do_ping", lambda connection: looked.append(connection))
+    monkeypatch.setattr(database, "IDLE_SECONDS", 60.0)
+    for _ in range(3):
+        with engine.begin() as connection:
+            connection.execute(text("SELECT 1"))
+    assert looked == []
+    monkeypatch.setattr(database, "IDLE_SECONDS", 0.0)
+    with engine.begin():
+        assert len(looked) == 1
+    engine.dispose()
 
 
 @pytest.mark.parametrize(

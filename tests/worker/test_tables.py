@@ -10,7 +10,7 @@ from sqlalchemy import Column, MetaData, Row, Table, select
 from sqlalchemy.exc import StatementError
 
 from tests.servers import DATABASES
-from worker.columns import PlainJson, PlainString, PlainText, UtcDateTime
+from worker.columns import Clock, PlainJson, PlainString, PlainText, UtcDateTime
 from worker.database import open_engine
 
 pytestmark = pytest.mark.parametrize("database", DATABASES)
@@ -117,3 +117,27 @@ def test_no_json_is_null_and_not_the_json_null(stored, empty: str):
     assert stored(json=None).json is None
     with open_engine(empty).connect() as connection:
         assert connection.execute(select(kept.c.json.is_(None))).scalars().all() == [True]
+
+
+def test_the_clock_counts_microseconds_and_adds_seconds(empty: str):
+    engine = open_engine(empty)
+    with engine.connect() as connection:
+        before = datetime.now(UTC)
+        here, later = connection.execute(select(Clock(), Clock(90.5))).one()
+        assert timedelta(0) <= here - before < timedelta(minutes=1)
+        assert timedelta(seconds=90.5) <= later - here < timedelta(seconds=91)
+        again = [connection.scalar(select(Clock())).microsecond % 1000 for _ in range(20)]
+        assert any(again)
+    engine.dispose()
+
+
+def test_the_clock_is_kept_as_any_instant_is(empty: str):
+    engine = open_engine(empty)
+    metadata.create_all(engine)
+    with engine.begin() as connection:
+        connection.execute(kept.insert().values(instant=Clock(60)))
+        stored = connection.scalar(select(kept.c.instant))
+        assert connection.scalar(select(kept.c.instant).where(kept.c.instant == stored)) == stored
+        assert connection.scalar(select(kept.c.instant).where(kept.c.instant < Clock())) is None
+        assert connection.scalar(select(kept.c.instant).where(kept.c.instant > Clock())) == stored
+    engine.dispose()

@@ -2,23 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
 
-from sqlalchemy import ColumnElement, ScalarSelect, Select, and_, exists, insert, select, update
-from sqlalchemy.orm import Session, joinedload, selectinload
+from sqlalchemy import ColumnElement, Select, and_, bindparam, exists, select, update
+from sqlalchemy.orm import Session, aliased, joinedload, selectinload
 
 from vm.result import Result
 from worker import rows
 from worker.archive_tables import StandingAnalysis
+from worker.columns import Clock, Columns
 from worker.errors import Quarantined
 from worker.jobs import Claim, Lease, Outcome
-from worker.store import coverage, leases, search, standing, switching
+from worker.masking import HIDDEN
+from worker.store import coverage, finishing, leases, search, switching
 from worker.store.sessions import Sessions, in_batches
-from worker.tables import Analysis, CoverageRow, RequestRow, Submission, Video
+from worker.tables import Analysis, RequestRow, Submission, Video
 
 MOST_TOGETHER = 32
 """Questions taken at once on one video, so that no video keeps a worker from more urgent ones for long."""
+
+
+_FIRST = aliased(Analysis)
+_TOGETHER = (
+    select(Analysis.id)
+    .where(
+        leases.claimable(Analysis, bindparam("most_attempts")),
+        Analysis.fingerprint == bindparam("fingerprint"),
+        Analysis.video_id == select(_FIRST.video_id).where(_FIRST.id == bindparam("first")).scalar_subquery(),
+    )
+    .order_by(Analysis.priority.desc(), Analysis.submitted_at, Analysis.id)
+    .limit(MOST_TOGETHER)
+    .with_for_update(skip_locked=True)
+)
+_PLACE = select(Video.id, Video.shown_uri.label("uri"), Video.sha256)
+_PLACES = _PLACE.where(Video.id.in_(bindparam("ids", expanding=True)))
+_PLACE_OF = _PLACE.join(Analysis).where(Analysis.id == bindparam("first"))
+_REPORT = (
+    update(Analysis)
+    .where(leases.held(Analysis))
+    .values(stage=bindparam("at"), progress=bindparam("part"))
+    .returning(Analysis.cancel_requested)
+)
 
 
 class Analyses:
@@ -35,22 +60,12 @@ class Analyses:
         """
         with self._sessions.begin() as session:
             leases.take_turns(session, "claim")  # else two would share one video's questions
-            asked = Analysis.fingerprint == fingerprint
-            first = leases.next_one(session, Analysis, most_attempts, asked)
+            first = leases.next_one(session, Analysis, most_attempts, fingerprint)
             if first is None:
                 return []
-            chosen = (
-                select(Analysis.id)
-                .where(
-                    leases.claimable(Analysis, leases.clock(session), most_attempts),
-                    asked,
-                    Analysis.video_id == _video_of(first),
-                )
-                .order_by(Analysis.priority.desc(), Analysis.submitted_at, Analysis.id)
-                .limit(MOST_TOGETHER)
-                .with_for_update(skip_locked=True)
-            )
-            return _taken(session, session.scalars(chosen).all(), holder, length)
+            given = {"first": first, "most_attempts": most_attempts, "fingerprint": fingerprint}
+            chosen = session.connection().scalars(_TOGETHER, given).all()
+            return _taken(session, chosen, holder, length)
 
     def claim_these(
         self, analysis_ids: Sequence[int], holder: str, fingerprint: str, length: timedelta
@@ -60,7 +75,7 @@ class Analyses:
             chosen = (
                 select(Analysis.id)
                 .where(
-                    leases.claimable(Analysis, leases.clock(session), most_attempts=1_000_000),
+                    leases.claimable(Analysis, most_attempts=1_000_000),
                     Analysis.fingerprint == fingerprint,
                     Analysis.id.in_(analysis_ids),
                 )
@@ -72,17 +87,16 @@ class Analyses:
     def coming(self, fingerprint: str, most_attempts: int) -> tuple[str, str] | None:
         """Uri and sha256 of the video that will most likely be claimed next."""
         with self._sessions.begin() as session:
-            first = leases.next_one(session, Analysis, most_attempts, Analysis.fingerprint == fingerprint)
+            first = leases.next_one(session, Analysis, most_attempts, fingerprint)
             if first is None:
                 return None
-            video = session.scalars(select(Video).where(Video.id == _video_of(first))).one()
-            return video.uri, video.sha256
+            (found,) = _located(session, session.connection().execute(_PLACE_OF, {"first": first})).values()
+            return found
 
     def is_outranked(self, priority: int, fingerprint: str, most_attempts: int) -> bool:
         """Whether something more urgent could be claimed just now."""
         with self._sessions.begin() as session:
-            urgent = Analysis.fingerprint == fingerprint, Analysis.priority > priority
-            return leases.next_one(session, Analysis, most_attempts, *urgent) is not None
+            return leases.next_one(session, Analysis, most_attempts, fingerprint, above=priority) is not None
 
     def renew(self, held: Sequence[Lease], length: timedelta) -> list[Lease]:
         """Those that are still ours, now for so much longer."""
@@ -92,13 +106,8 @@ class Analyses:
     def report(self, lease: Lease, stage: str, fraction: float) -> bool:
         """Keeps how far an analysis is. True where somebody asked for its end."""
         with self._sessions.begin() as session:
-            statement = (
-                update(Analysis)
-                .where(leases.held(Analysis, lease))
-                .values(stage=stage, progress=fraction)
-                .returning(Analysis.cancel_requested)
-            )
-            return bool(session.scalar(statement))
+            given = {**leases.by(lease), "at": stage, "part": fraction}
+            return bool(session.connection().scalar(_REPORT, given))
 
     def finish(self, claim: Claim, result: Result) -> bool:
         """The result and the end of the analysis, in one transaction.
@@ -106,21 +115,7 @@ class Analyses:
         False, and nothing is written, where another process has claimed the analysis since.
         """
         with self._sessions.begin() as session:
-            video = session.get(Video, claim.video_id, with_for_update={"key_share": True})
-            ended = {"state": "succeeded", "progress": 1.0, "stage": "done"}
-            row = leases.end(session, Analysis, claim.lease, **ended, **rows.result_columns(result))
-            if video is None or row is None:
-                return False
-            if video.state == "readable" and claim.attempts > 1:
-                video.crashes = 0  # what killed the process that was at this question was not the video
-            # Until its second lease there is nothing, but perhaps that it was cancelled before it was begun.
-            coverage.clear(session, row.id, coverage.BELOW if claim.lease.fence > 1 else (CoverageRow,))
-            for table, found in rows.result_rows(row.id, result, video.recorded_at).items():
-                session.connection().execute(insert(table), found)
-            search.index(session, [row], result.answer.text if result.answer else None)
-            switching.follow(session, [row])
-            standing.ended(session, row)
-            return True
+            return finishing.finish(session, claim, result)
 
     def fail(self, claim: Claim, error: Exception, most_attempts: int) -> bool:
         """Ends the analysis as failed, or has it tried again later.
@@ -179,7 +174,7 @@ class Analyses:
             ended = and_(Analysis.id.in_(some), Analysis.state.in_(("failed", "cancelled")))
             with self._sessions.begin() as session:
                 _release(session, select(Analysis.video_id).where(ended))
-                again = rows.asked_anew(leases.clock(session))
+                again = rows.asked_anew(Clock())
                 fresh = {"progress": 0.0, "stage": None, "run_id": None}
                 statement = update(Analysis).where(ended).values(**fresh, **again)
                 statement = statement.execution_options(synchronize_session=False)
@@ -219,7 +214,7 @@ class Analyses:
     def bury(self, most_attempts: int) -> Sequence[int]:
         """Ends as failed what was tried too often and has no living worker. Gives the ids."""
         with self._sessions.begin() as session:
-            switching.lock_videos_of(session, leases.over(Analysis, leases.clock(session), most_attempts))
+            switching.lock_videos_of(session, leases.over(Analysis, most_attempts))
             _unanswered(session, leases.end_unwanted(session, Analysis))
             ids = leases.bury(session, Analysis, most_attempts)
             _unanswered(session, ids)
@@ -239,16 +234,23 @@ class Analyses:
         return self.outcomes(ids)
 
 
-def _video_of(analysis_id: int) -> ScalarSelect[int]:
-    return select(Analysis.video_id).where(Analysis.id == analysis_id).scalar_subquery()
-
-
 def _taken(session: Session, ids: Sequence[int], holder: str, length: timedelta) -> list[Claim]:
-    taken = leases.take(session, Analysis, Analysis.id.in_(ids), holder, length, progress=0.0, stage=None)
-    query = select(Video).where(Video.id.in_({row.video_id for row in taken}))
-    videos = {video.id: video for video in session.scalars(query)}
+    taken = leases.take(session, Analysis, ids, holder, length)
+    of_all = list({row.video_id for row in taken})
+    videos = _located(session, session.connection().execute(_PLACES, {"ids": of_all}))
     ordered = sorted(taken, key=lambda row: (row.video_id, -row.priority, row.id))
-    return [rows.claim_of(row, videos[row.video_id]) for row in ordered]
+    return [rows.claim_of(row, *videos[row.video_id]) for row in ordered]
+
+
+def _located(session: Session, videos: Iterable[Columns]) -> dict[int, tuple[str, str]]:
+    """Uri, with its secrets, and sha256 of videos, by id."""
+    return {
+        video.id: (
+            session.get_one(Video, video.id).uri if HIDDEN in video.uri else video.uri,
+            video.sha256,
+        )
+        for video in videos
+    }
 
 
 def _whole() -> Select[Analysis]:

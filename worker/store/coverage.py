@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import cast
 
-from sqlalchemy import delete, select
+from sqlalchemy import bindparam, delete, select
 from sqlalchemy.orm import Session, joinedload
 
 from vm.moments import Span
@@ -15,12 +15,13 @@ from worker.tables import Analysis, AnswerRow, CandidateRow, CoverageRow, Moment
 
 Below = CandidateRow | MomentRow | AnswerRow | CoverageRow
 BELOW: tuple[type[Below], ...] = (CandidateRow, MomentRow, AnswerRow, CoverageRow)
+_CLEAR = {table: delete(table).where(table.analysis_id == bindparam("of")) for table in BELOW}
 
 
 def clear(session: Session, analysis_id: int, tables: Sequence[type[Below]] = BELOW) -> None:
     """Forgets what was found by an earlier attempt."""
     for table in tables:
-        session.execute(delete(table).where(table.analysis_id == analysis_id))
+        session.connection().execute(_CLEAR[table], {"of": analysis_id})
 
 
 def cover(session: Session, analysis_ids: Sequence[int]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -22,6 +22,23 @@ from worker.tables import Submission as SubmissionRow
 
 UNNAMED = ""
 """The source of what belongs to a collection, and nobody said to which source in it."""
+
+
+_IS_UNWANTED = select(SubmissionRow.cancel_requested).where(leases.held(SubmissionRow)).with_for_update()
+_NAMED = (
+    select(SourceRow.id)
+    .join(Collection)
+    .where(Collection.name == bindparam("collection"), SourceRow.name == bindparam("source"))
+)
+_LOCK = select(Video).where(Video.sha256 == bindparam("sha256")).with_for_update(key_share=True)
+_LOCK_ANALYSES = (
+    select(Analysis.id).where(Analysis.video_id == bindparam("of")).order_by(Analysis.id).with_for_update()
+)
+_ANSWERED = (
+    update(RequestRow)
+    .where(RequestRow.submission_id == bindparam("of"), RequestRow.position == bindparam("place"))
+    .values(analysis_id=bindparam("answer"))
+)
 
 
 @dataclass(frozen=True)
@@ -54,16 +71,15 @@ class Intakes:
         """
         submission = intake.submission
         with self._sessions.begin() as session:
-            held = select(SubmissionRow.cancel_requested).where(leases.held(SubmissionRow, intake.lease))
-            is_unwanted = session.scalar(held.with_for_update())
+            is_unwanted = session.connection().scalar(_IS_UNWANTED, leases.by(intake.lease))
             if is_unwanted is None:
                 return None
             if is_unwanted:
                 raise Cancelled(f"submission {intake.lease.id} was cancelled")
-            video = _video(session, submission, checked)
+            video, is_new = _video(session, submission, checked)
             if video.state == "quarantined":
                 raise Quarantined(video.error_message)
-            ids = _analyses(session, video, submission, fingerprint)
+            ids = _analyses(session, video, submission, fingerprint, is_new)
             _answer_with(session, intake.lease.id, ids)
             standing = [found.id for found in ask_standing(session, video, submission, fingerprint)]
             session.flush()
@@ -74,7 +90,7 @@ class Intakes:
         """Why a video that was fetched cannot be opened."""
         code, message = leases.described(error)
         with self._sessions.begin() as session:
-            video = _known(session, intake.submission, sha256, size_bytes)
+            video, _ = _known(session, intake.submission, sha256, size_bytes, {"state": "known"})
             if video.state != "quarantined":
                 video.state, video.error_code, video.error_message = "unreadable", code, message
 
@@ -101,11 +117,13 @@ class Intakes:
             row.recorded_at_pattern, row.time_zone = pattern, time_zone
 
 
-def _video(session: Session, submission: Submission, checked: Checked) -> Video:
+def _video(session: Session, submission: Submission, checked: Checked) -> tuple[Video, bool]:
     facts = rows.fact_columns(checked.facts)
     recorded = {"recorded_at": checked.recorded_at, "recorded_at_origin": checked.recorded_at_origin}
-    new = {"state": "readable", **facts, **recorded}
-    video = _known(session, submission, checked.sha256, checked.size_bytes, **new)
+    columns = {"state": "readable", **facts, **recorded}
+    video, is_new = _known(session, submission, checked.sha256, checked.size_bytes, columns)
+    if is_new:
+        return video, True
     if video.state != "quarantined":
         video.state, video.error_code, video.error_message = "readable", None, None
     for name, value in facts.items():
@@ -116,46 +134,36 @@ def _video(session: Session, submission: Submission, checked: Checked) -> Video:
         video.recorded_at_origin = checked.recorded_at_origin
         if before != checked.recorded_at:
             coverage.retime(session, video)
-    return video
+    return video, False
 
 
-def _known(session: Session, submission: Submission, sha256: str, size_bytes: int, **found: object) -> Video:
-    """The video's row, to be written by nobody else until the transaction has ended.
+def _known(
+    session: Session, submission: Submission, sha256: str, size_bytes: int, found: Mapping[str, object]
+) -> tuple[Video, bool]:
+    """The video's row, to be written by nobody else until the transaction has ended, and whether it is new.
 
     Args:
         found: the columns of a new one.
     """
     name = submission.source or UNNAMED
-    source = _named(session, submission.collection, name) if submission.collection else None
-    video = added(
-        session,
-        Video,
-        sha256=sha256,
-        uri=masked(submission.uri),
-        size_bytes=size_bytes,
-        source_id=source and source.id,
-        crashes=0,
-        added_at=leases.clock(session),
-        **{"state": "known", **found},
-    )
-    if video is None:
-        query = select(Video).filter_by(sha256=sha256).with_for_update(key_share=True)
-        video = session.scalars(query).one()
-    video.uri, video.size_bytes = submission.uri, size_bytes
-    if submission.collection and not _is_there(video, submission):
-        video.source_id = (source or _source(session, submission.collection, name)).id
-    return video
+    place = {"collection": submission.collection, "source": name}
+    source_id = session.connection().scalar(_NAMED, place) if submission.collection else None
+    about = {"sha256": sha256, "size_bytes": size_bytes, "source_id": source_id, "crashes": 0}
+    nothing = {"error_code": None, "error_message": None}
+    new = added(session, Video, uri=masked(submission.uri), **about, **nothing, **found)
+    video = new or session.scalars(_LOCK, {"sha256": sha256}).one()
+    if new is None or video.shown_uri != submission.uri:
+        video.uri, video.size_bytes = submission.uri, size_bytes
+    is_elsewhere = source_id is None or video.source_id != source_id
+    if submission.collection and is_elsewhere and not _is_there(video, submission):
+        video.source_id = source_id or _source(session, submission.collection, name).id
+    return video, new is not None
 
 
 def _is_there(video: Video, submission: Submission) -> bool:
     """A source that is known is not forgotten where only its collection is named."""
     source = None if submission.source else video.source
     return source is not None and source.collection.name == submission.collection
-
-
-def _named(session: Session, collection: str, source: str) -> SourceRow | None:
-    query = select(SourceRow).join(Collection)
-    return session.scalar(query.where(Collection.name == collection, SourceRow.name == source))
 
 
 def _source(session: Session, collection: str, source: str) -> SourceRow:
@@ -172,20 +180,21 @@ def _source(session: Session, collection: str, source: str) -> SourceRow:
 
 def _answer_with(session: Session, submission_id: int, analysis_ids: Sequence[int]) -> None:
     """Keeps which analyses answer the requests of a submission, in their order."""
-    request = RequestRow.submission_id == submission_id, RequestRow.position == bindparam("place")
-    answered = update(RequestRow).where(*request).values(analysis_id=bindparam("answer"))
-    each = [{"place": place, "answer": id} for place, id in enumerate(analysis_ids, start=1)]
+    each = [
+        {"of": submission_id, "place": place, "answer": id} for place, id in enumerate(analysis_ids, start=1)
+    ]
     if each:
-        session.connection().execute(answered, each)
+        session.connection().execute(_ANSWERED, each)
 
 
-def _analyses(session: Session, video: Video, submission: Submission, fingerprint: str) -> list[int]:
+def _analyses(
+    session: Session, video: Video, submission: Submission, fingerprint: str, is_new: bool
+) -> list[int]:
     """One analysis for each request, new or known. Whoever else registers the video waits for its row."""
-    # Standing questions are asked afterwards: all are locked now, in one order.
-    known = select(Analysis.id).where(Analysis.video_id == video.id).order_by(Analysis.id)
-    session.execute(known.with_for_update()).all()
+    if not is_new:  # standing questions are asked afterwards: all are locked now, in one order
+        session.connection().execute(_LOCK_ANALYSES, {"of": video.id}).all()
     wanted = asking.Wanted(fingerprint, submission.priority, submission.key if submission.force else "")
-    found = asking.ask(session, video, submission.requests, wanted)
+    found = asking.ask(session, video, submission.requests, wanted, is_new)
     for row in found:
         asking.want_now(session, row)
     return [row.id for row in found]

@@ -10,16 +10,18 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, TypeVar, cast
+from functools import cache
+from typing import Any, cast
 
 from sqlalchemy import (
     ColumnElement,
-    CursorResult,
-    DateTime,
+    CompoundSelect,
+    Table,
+    Update,
     and_,
+    bindparam,
     case,
     func,
-    literal,
     or_,
     select,
     text,
@@ -27,20 +29,28 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.orm import Session
+from sqlalchemy.sql.dml import ReturningUpdate
 
 from vm.errors import VideoMindError
-from worker.columns import UtcDateTime
+from worker.columns import Clock, Columns
 from worker.errors import INTERNAL_ERROR, LostWorker, is_retryable, retry_delay
 from worker.jobs import Lease
 from worker.tables import Analysis, Submission
 
-Table = TypeVar("Table", type[Submission], type[Analysis])
-Row = TypeVar("Row", Submission, Analysis)
+Job = type[Submission] | type[Analysis]
 
 _FRESH: dict[str, Any] = {"finished_at": None, "error_code": None, "error_message": None}
 _FREE: dict[str, Any] = {"lease_holder": None, "lease_expires_at": None}
+ENDED: dict[str, Any] = {"finished_at": Clock(), **_FREE}
+"""The columns of work that has ended, whatever came of it."""
 _LONGEST_TURN = 15.0  # seconds; a claim takes some hundredths of one
 _TURN_PAUSE = 0.01
+_ASKED = ("question", "options", "subtitles", "mode", "settings", "fingerprint")
+_COLUMNS = {
+    Analysis: ("video_id", *_ASKED),
+    Submission: ("key", "uri", "collection", "source", "recorded_at", "callback_url", "force"),
+}
+_TURN = text("SELECT pg_try_advisory_xact_lock(hashtext(:what))")
 
 
 def now(session: Session) -> datetime:
@@ -50,14 +60,6 @@ def now(session: Session) -> datetime:
     return cast(datetime, session.scalar(select(func.clock_timestamp()))).astimezone(UTC)
 
 
-def clock(session: Session, later: timedelta = timedelta(0)) -> ColumnElement[datetime]:
-    """The same, or so much later, as a part of a statement: nobody need ask for it first."""
-    if session.get_bind().dialect.name == "sqlite":
-        return literal(datetime.now(UTC) + later, UtcDateTime())
-    moment: ColumnElement[datetime] = func.statement_timestamp(type_=DateTime(timezone=True))
-    return moment + literal(later) if later else moment
-
-
 def take_turns(session: Session, what: str) -> None:
     """Waits until nobody else does the same in a transaction, as SQLite always does.
 
@@ -65,85 +67,105 @@ def take_turns(session: Session, what: str) -> None:
     """
     if session.get_bind().dialect.name != "postgresql":
         return
-    attempt = text("SELECT pg_try_advisory_xact_lock(hashtext(:what))")
+    connection = session.connection()
     deadline = time.monotonic() + _LONGEST_TURN
-    while not session.scalar(attempt, {"what": what}) and time.monotonic() < deadline:
+    while not connection.scalar(_TURN, {"what": what}) and time.monotonic() < deadline:
         time.sleep(_TURN_PAUSE)
 
 
-def claimable(job: Table, moment: ColumnElement[datetime], most_attempts: int) -> ColumnElement[bool]:
+def claimable(job: Job, most_attempts: int | ColumnElement[int]) -> ColumnElement[bool]:
     """Waiting and due, or left behind by a worker that is gone; and not tried too often."""
-    return and_(or_(_due(job, moment), _left(job, moment)), _worth_a_try(job, most_attempts))
+    return and_(or_(_due(job), _left(job)), _worth_a_try(job, most_attempts))
 
 
-def next_one(session: Session, job: Table, most_attempts: int, *which: ColumnElement[bool]) -> int | None:
+def next_one(
+    session: Session, job: Job, most_attempts: int, fingerprint: str | None = None, above: int | None = None
+) -> int | None:
     """The id of what is to be claimed next: of the highest priority, and of these the oldest.
 
-    What waits and what was left behind are looked up beside each other, each in the order of an index,
-    so that it takes as long with a million waiting as with one. What somebody else is at just now is
-    passed over.
+    Args:
+        fingerprint: of the checkpoint that is asked, where it matters.
+        above: the priority that it must exceed, if any.
     """
-    moment = clock(session)
-    first = (
-        select(job.priority, job.submitted_at, job.id)
-        .where(_worth_a_try(job, most_attempts), *which)
-        .order_by(job.priority.desc(), job.submitted_at, job.id)
-        .limit(1)
-        .with_for_update(skip_locked=True)
-    )
-    each = [first.where(kind).subquery() for kind in (_due(job, moment), _left(job, moment))]
-    found = session.execute(union_all(*map(select, each))).all()
+    statement = _next_one(job, fingerprint is not None, above is not None)
+    given = {"most_attempts": most_attempts, "fingerprint": fingerprint, "above": above}
+    found = session.connection().execute(statement, given).all()
     best = min(found, key=lambda row: (-row[0], *row[1:]), default=None)
     return None if best is None else int(best[2])
 
 
-def _due(job: Table, moment: ColumnElement[datetime]) -> ColumnElement[bool]:
-    return and_(job.state == "queued", or_(job.not_before.is_(None), job.not_before <= moment))
+# What every analysis takes is built once: building a statement takes longer than having it executed.
+@cache
+def _next_one(job: Job, of_checkpoint: bool, is_urgent: bool) -> CompoundSelect[Any]:
+    """What waits and what was left behind are looked up beside each other, each in the order of an index,
+    so that it takes as long with a million waiting as with one. What somebody else is at just now is
+    passed over.
+    """
+    first = (
+        select(job.priority, job.submitted_at, job.id)
+        .where(_worth_a_try(job, bindparam("most_attempts")))
+        .order_by(job.priority.desc(), job.submitted_at, job.id)
+        .limit(1)
+        .with_for_update(skip_locked=True)
+    )
+    if of_checkpoint:
+        first = first.where(Analysis.fingerprint == bindparam("fingerprint"))
+    if is_urgent:
+        first = first.where(job.priority > bindparam("above"))
+    each = [first.where(kind).subquery() for kind in (_due(job), _left(job))]
+    return union_all(*map(select, each))
 
 
-def _left(job: Table, moment: ColumnElement[datetime]) -> ColumnElement[bool]:
+def _due(job: Job) -> ColumnElement[bool]:
+    return and_(job.state == "queued", or_(job.not_before.is_(None), job.not_before <= Clock()))
+
+
+def _left(job: Job) -> ColumnElement[bool]:
     """Begun by a worker that has let its lease run out."""
-    return and_(job.state == "running", job.lease_expires_at < moment)
+    return and_(job.state == "running", job.lease_expires_at < Clock())
 
 
-def _worth_a_try(job: Table, most_attempts: int) -> ColumnElement[bool]:
+def _worth_a_try(job: Job, most_attempts: int | ColumnElement[int]) -> ColumnElement[bool]:
     return and_(job.attempts < most_attempts, job.cancel_requested.is_(False))
 
 
-def take(
-    session: Session,
-    job: type[Row],
-    which: ColumnElement[bool],
-    holder: str,
-    length: timedelta,
-    **values: Any,
-) -> Sequence[Row]:
-    """Claims the rows, and gives them. Whoever calls has locked them, or says in `which` what they must
-    still be like."""
-    statement = (
-        update(job)
-        .where(which)
-        .values(
-            state="running",
-            attempts=job.attempts + 1,
-            losses=job.losses + case((job.state == "running", 1), else_=0),
-            fence=job.fence + 1,
-            lease_holder=holder,
-            lease_expires_at=clock(session, length),
-            started_at=clock(session),
-            not_before=None,
-            **_FRESH,
-            **values,
-        )
-        .returning(job)
-        .execution_options(synchronize_session=False)
-    )
-    return session.scalars(statement).all()
+def take(session: Session, job: Job, ids: Sequence[int], holder: str, length: timedelta) -> Sequence[Columns]:
+    """Claims the rows, and gives their columns. Whoever calls has locked them."""
+    given = {"ids": ids, "holder": holder, "length": length.total_seconds()}
+    return session.connection().execute(_take(job), given).all()
 
 
-def held(job: Table, lease: Lease) -> ColumnElement[bool]:
-    """True of the row as long as nobody has claimed it later."""
-    return and_(job.id == lease.id, job.state == "running", job.fence == lease.fence)
+@cache
+def _take(job: Job) -> ReturningUpdate[Any]:
+    begun: dict[str, Any] = {
+        "state": "running",
+        "attempts": job.attempts + 1,
+        "losses": job.losses + case((job.state == "running", 1), else_=0),
+        "fence": job.fence + 1,
+        "lease_holder": bindparam("holder"),
+        "lease_expires_at": Clock(bindparam("length")),
+        "started_at": Clock(),
+        "not_before": None,
+        **_FRESH,
+    }
+    anew = {"progress": 0.0, "stage": None} if job is Analysis else {}
+    chosen = job.id.in_(bindparam("ids", expanding=True))
+    return update(job).where(chosen).values(**begun, **anew).returning(*_columns(job))
+
+
+def _columns(job: Job) -> Iterable[ColumnElement[Any]]:
+    """Of a row that is taken, as the table has them: a URL's secret is not among them."""
+    return cast(Table, job.__table__).columns["id", "state", "priority", "attempts", "fence", *_COLUMNS[job]]
+
+
+def held(job: Job) -> ColumnElement[bool]:
+    """True of the row as long as nobody has claimed it later; which one, `by` tells."""
+    return and_(job.id == bindparam("held_id"), job.state == "running", job.fence == bindparam("held_fence"))
+
+
+def by(lease: Lease) -> dict[str, int]:
+    """What a statement with `held` must be given."""
+    return {"held_id": lease.id, "held_fence": lease.fence}
 
 
 def in_order(leases: Iterable[Lease]) -> list[Lease]:
@@ -151,90 +173,101 @@ def in_order(leases: Iterable[Lease]) -> list[Lease]:
     return sorted(leases, key=lambda lease: lease.id)
 
 
-def renew(session: Session, job: Table, leases: Iterable[Lease], length: timedelta) -> list[Lease]:
+def renew(session: Session, job: Job, leases: Iterable[Lease], length: timedelta) -> list[Lease]:
     """Those of the leases that are still held, now for so much longer."""
-    until = clock(session, length)
+    until = Clock(length.total_seconds())
     return [lease for lease in in_order(leases) if _change(session, job, lease, lease_expires_at=until)]
 
 
-def end(session: Session, job: type[Row], lease: Lease, **values: Any) -> Row | None:
-    """Writes the end of the work, and gives its row; None where the lease is no longer held."""
-    ended = update(job).where(held(job, lease)).values(finished_at=clock(session), **_FREE, **values)
-    return session.scalar(ended.returning(job).execution_options(synchronize_session=False))
+def end(session: Session, job: Job, lease: Lease, **values: Any) -> bool:
+    """Writes the end of the work. False where the lease is no longer held."""
+    given = {f"new_{name}": value for name, value in values.items()}
+    ended = session.connection().execute(_end(job, tuple(values)), {**by(lease), **given})
+    return ended.rowcount == 1
 
 
-def end_all(session: Session, job: Table, which: ColumnElement[bool], **values: Any) -> Sequence[int]:
+@cache
+def _end(job: Job, names: tuple[str, ...]) -> Update:
+    return update(job).where(held(job)).values(**ENDED, **given(names))
+
+
+def given(names: Iterable[str]) -> dict[str, Any]:
+    """The columns of a statement that is built once: each as a parameter with `new_` before its name."""
+    return {name: bindparam(f"new_{name}") for name in names}
+
+
+def end_all(session: Session, job: Job, which: ColumnElement[bool], **values: Any) -> Sequence[int]:
     """Writes the end of all such work, whoever is at it. Gives the ids."""
     session.scalars(select(job.id).where(which).order_by(job.id).with_for_update(of=job)).all()
     statement = (
         update(job)
         .where(which)
-        .values(finished_at=clock(session), **_FREE, **values)
+        .values(**ENDED, **values)
         .returning(job.id)
         .execution_options(synchronize_session=False)
     )
     return session.scalars(statement).all()
 
 
-def ask_to_end(session: Session, job: Table, which: ColumnElement[bool]) -> None:
+def ask_to_end(session: Session, job: Job, which: ColumnElement[bool]) -> None:
     """Tells whoever works on it, at the next look, to end it."""
     statement = update(job).where(which).values(cancel_requested=True)
     session.execute(statement.execution_options(synchronize_session=False))
 
 
-def fail(session: Session, job: type[Row], lease: Lease, attempts: int, most: int, error: Exception) -> bool:
+def fail(session: Session, job: Job, lease: Lease, attempts: int, most: int, error: Exception) -> bool:
     """Ends the work as failed; what may pass, and was not tried too often, waits for another try."""
     code, message = described(error)
     told = {"error_code": code, "error_message": message}
     if is_retryable(error) and attempts < most:
-        waits = {"not_before": clock(session, retry_delay(attempts)), **_let_go(job, clock(session)), **told}
+        waits = {"not_before": Clock(retry_delay(attempts).total_seconds()), **_let_go(job), **told}
         return _change(session, job, lease, **waits)
-    return end(session, job, lease, state="failed", **told) is not None
+    return end(session, job, lease, state="failed", **told)
 
 
-def give_back(session: Session, job: Table, lease: Lease) -> bool:
+def give_back(session: Session, job: Job, lease: Lease) -> bool:
     """Hands the work back untried, for somebody else to take."""
     untried = {"attempts": job.attempts - 1, "started_at": None}
-    return _change(session, job, lease, **untried, **_let_go(job, clock(session)))
+    return _change(session, job, lease, **untried, **_let_go(job))
 
 
-def end_cancelled(session: Session, job: Table, lease: Lease) -> bool:
+def end_cancelled(session: Session, job: Job, lease: Lease) -> bool:
     """Ends the work as cancelled; it waits again where somebody has asked for it since."""
-    return _change(session, job, lease, **_let_go(job, clock(session)))
+    return _change(session, job, lease, **_let_go(job))
 
 
-def _let_go(job: Table, moment: ColumnElement[datetime]) -> dict[str, Any]:
+def _let_go(job: Job) -> dict[str, Any]:
     """The columns of work that nobody is at any more: it waits for the next, unless it is to end."""
     unwanted = job.cancel_requested.is_(True)
     return {
         "state": case((unwanted, "cancelled"), else_="queued"),
-        "finished_at": case((unwanted, moment), else_=None),
+        "finished_at": case((unwanted, Clock()), else_=None),
         **_FREE,
     }
 
 
-def orphan(session: Session, job: Table, holders: str) -> Sequence[int]:
+def orphan(session: Session, job: Job, holders: str) -> Sequence[int]:
     """Ends the leases of processes that are known to be gone, by what their names begin with. Gives the ids
     of what they worked on."""
     statement = (
         update(job)
         .where(job.state == "running", job.lease_holder.startswith(holders, autoescape=True))
-        .values(lease_expires_at=clock(session))
+        .values(lease_expires_at=Clock())
         .returning(job.id)
         .execution_options(synchronize_session=False)
     )
     return session.scalars(statement).all()
 
 
-def holders(session: Session, job: Table) -> list[str]:
+def holders(session: Session, job: Job) -> list[str]:
     """Who holds leases."""
     query = select(job.lease_holder).where(job.state == "running", job.lease_holder.is_not(None)).distinct()
     return [holder for holder in session.scalars(query) if holder is not None]
 
 
-def bury(session: Session, job: Table, most_attempts: int) -> Sequence[int]:
+def bury(session: Session, job: Job, most_attempts: int) -> Sequence[int]:
     """Ends as failed what was tried too often and has no living worker. Gives the ids."""
-    given_up = and_(_at_rest(job, clock(session)), job.attempts >= most_attempts)
+    given_up = and_(_at_rest(job), job.attempts >= most_attempts)
     code, message = described(LostWorker(f"the worker was lost at each of {most_attempts} attempts"))
     told = {
         "error_code": func.coalesce(job.error_code, code),
@@ -243,20 +276,20 @@ def bury(session: Session, job: Table, most_attempts: int) -> Sequence[int]:
     return end_all(session, job, given_up, state="failed", **told)
 
 
-def over(job: Table, moment: ColumnElement[datetime], most_attempts: int) -> ColumnElement[bool]:
+def over(job: Job, most_attempts: int) -> ColumnElement[bool]:
     """What `end_unwanted` and `bury` end."""
-    unwanted = and_(_left(job, moment), job.cancel_requested.is_(True))
-    return or_(unwanted, and_(_at_rest(job, moment), job.attempts >= most_attempts))
+    unwanted = and_(_left(job), job.cancel_requested.is_(True))
+    return or_(unwanted, and_(_at_rest(job), job.attempts >= most_attempts))
 
 
-def _at_rest(job: Table, moment: ColumnElement[datetime]) -> ColumnElement[bool]:
+def _at_rest(job: Job) -> ColumnElement[bool]:
     """Nobody works on it."""
-    return or_(job.state == "queued", _left(job, moment))
+    return or_(job.state == "queued", _left(job))
 
 
-def end_unwanted(session: Session, job: Table) -> Sequence[int]:
+def end_unwanted(session: Session, job: Job) -> Sequence[int]:
     """Ends as cancelled what was left behind after somebody had asked for its end. Gives the ids."""
-    unwanted = and_(_left(job, clock(session)), job.cancel_requested.is_(True))
+    unwanted = and_(_left(job), job.cancel_requested.is_(True))
     return end_all(session, job, unwanted, state="cancelled")
 
 
@@ -267,7 +300,6 @@ def described(error: Exception) -> tuple[str, str]:
     return INTERNAL_ERROR, f"{type(error).__name__}: {error}"
 
 
-def _change(session: Session, job: Table, lease: Lease, **values: Any) -> bool:
-    statement = update(job).where(held(job, lease)).values(values)
-    statement = statement.execution_options(synchronize_session=False)
-    return cast(CursorResult[Any], session.execute(statement)).rowcount == 1
+def _change(session: Session, job: Job, lease: Lease, **values: Any) -> bool:
+    statement = update(job).where(held(job)).values(values)
+    return session.connection().execute(statement, by(lease)).rowcount == 1

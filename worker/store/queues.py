@@ -75,10 +75,9 @@ class Queues:
     def ready(self, most_attempts: int) -> tuple[int, int]:
         """How many submissions, and how many videos' analyses, a worker could take just now."""
         with self._sessions.begin() as session:
-            moment = leases.clock(session)
-            submissions = select(func.count()).where(leases.claimable(Submission, moment, most_attempts))
+            submissions = select(func.count()).where(leases.claimable(Submission, most_attempts))
             videos = select(func.count(Analysis.video_id.distinct())).where(
-                leases.claimable(Analysis, moment, most_attempts)
+                leases.claimable(Analysis, most_attempts)
             )
             return session.scalar(submissions) or 0, session.scalar(videos) or 0
 

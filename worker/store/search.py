@@ -12,7 +12,7 @@ from sqlalchemy import column, false, select, text
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.selectable import SelectBase
 
-from worker.columns import plain_text
+from worker.columns import Columns, plain_text
 from worker.tables import Analysis
 
 # In FTS5 a row is found fast by its rowid only, which is the analysis' id here.
@@ -39,13 +39,12 @@ _BEST = {
 }
 
 
-def index(session: Session, analyses: Sequence[Analysis], answer: str | None = None) -> None:
-    """Keeps the words of analyses, in place of those they had."""
-    session.flush()
+def index(session: Session, analyses: Sequence[Analysis | Columns], answer: str | None = None) -> None:
+    """Keeps the words of analyses that are stored, in place of those they had."""
     texts = {row.id: "\n".join(filter(None, (row.question, row.query, answer))) for row in analyses}
     words = [{"id": id, "words": plain_text(text)} for id, text in texts.items()]
     if words:
-        session.execute(_ADD[_dialect(session)], words)
+        session.connection().execute(_ADD[_dialect(session)], words)
 
 
 def find(session: Session, words: str, most: int) -> list[int]:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from functools import cache
+from typing import Any, TypeVar, cast
 
-from sqlalchemy import Engine, Select
+from sqlalchemy import Engine, Select, Table
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, make_transient_to_detached
+from sqlalchemy.sql.dml import ReturningInsert
 
-from worker.columns import Base
+from worker.columns import Base, Clock
 from worker.database import reading, translated_errors
 
 Row = TypeVar("Row", bound=Base)
@@ -49,9 +51,24 @@ def in_batches(keys: Sequence[Key]) -> Iterator[Sequence[Key]]:
 
 
 def added(session: Session, table: type[Row], **columns: Any) -> Row | None:
-    """A new row; None where there is such a one, perhaps since another process has added it."""
-    insert = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
-    return session.scalar(insert(table).values(**columns).on_conflict_do_nothing().returning(table))
+    """A new row, its `added_at` or `submitted_at` now; None where there is such a one, perhaps since another
+    process has added it."""
+    statement = _addition(table, session.get_bind().dialect.name)
+    new = session.connection().scalar(statement, columns)
+    if new is None:
+        return None
+    row = table(id=new, **columns)
+    make_transient_to_detached(row)  # it is there: what it has need not be read again
+    session.add(row)
+    return row
+
+
+@cache
+def _addition(table: type[Base], dialect: str) -> ReturningInsert[Any]:
+    insert = sqlite.insert if dialect == "sqlite" else postgresql.insert
+    into = cast(Table, table.__table__)
+    (began,) = {"added_at", "submitted_at"} & set(into.columns.keys())
+    return insert(into).values({began: Clock()}).on_conflict_do_nothing().returning(into.columns["id"])
 
 
 def found_or_added(session: Session, query: Select[Row], row: Row) -> Row:

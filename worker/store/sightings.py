@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from sqlalchemy import Select, and_, delete, exists, func, select, update
+from sqlalchemy import BindParameter, Select, and_, delete, exists, func, select, update
 from sqlalchemy.orm import Session
 
 from vm.moments import Span
@@ -70,7 +70,7 @@ def retime(session: Session, video: Video) -> None:
         hit.starts_at, hit.ends_at = session.execute(whole.where(SightingRow.hit_id == hit.id)).one()
 
 
-def standing_ids(video_id: int) -> Select[int]:
+def standing_ids(video_id: int | BindParameter[int]) -> Select[int]:
     """Of the standing questions for which something was seen in a video."""
     hits = select(HitRow.standing_id).join(SightingRow)
     return hits.join(Analysis, Analysis.id == SightingRow.analysis_id).where(Analysis.video_id == video_id)

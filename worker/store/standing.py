@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from typing import cast
 
-from sqlalchemy import ColumnElement, and_, delete, exists, func, or_, select, update
+from sqlalchemy import (
+    BindParameter,
+    ColumnElement,
+    Select,
+    and_,
+    bindparam,
+    delete,
+    exists,
+    func,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.orm import Session, joinedload, selectinload
 
 from vm.result import Mode
@@ -135,10 +147,11 @@ def ask_standing(session: Session, video: Video, submission: Submission, fingerp
 
     Whoever calls has locked the video's row, and then all its analyses.
     """
-    on = _is_on(video, _named(submission.collection))
-    locked = _locked(session, or_(on, StandingRow.id.in_(sightings.standing_ids(video.id))))
+    given = {"collection": submission.collection, "source": video.source_id, "video": video.id}
+    locked = _locked(session, _CONCERNED, given)
     if not locked:
         return []
+    on = _is_on(video.source_id, _named(submission.collection))
     sightings.retime(session, video)
     covering = _covering(session, locked, video, on)
     wanted = asking.Wanted(fingerprint, submission.priority)
@@ -152,16 +165,17 @@ def ask_standing(session: Session, video: Video, submission: Submission, fingerp
     return found
 
 
-def ended(session: Session, analysis: Analysis) -> None:
+def ended(session: Session, analysis_id: int, run_id: int | None) -> None:
     """What follows for standing questions when an analysis has ended with a result. What a re-indexing run
     asks anew is still the standing question's.
 
     Whoever calls has locked the video's row, and then the analysis.
     """
-    linked = select(StandingAnalysis.standing_id).where(StandingAnalysis.analysis_id == analysis.id)
-    if analysis.run_id is None:
-        asking_it = _locked(session, StandingRow.id.in_(linked))
-    else:
+    asking_it = _locked(session, _ASKING, {"of": analysis_id}) if run_id is None else []
+    if run_id is None and not asking_it:
+        return
+    analysis = session.get_one(Analysis, analysis_id, populate_existing=True)
+    if run_id is not None:
         asking_it = _asking_the_same(session, analysis)
         _link(session, ((row, analysis) for row in asking_it))
     sightings.record(session, _asked((row, analysis) for row in asking_it if row.enabled))
@@ -185,17 +199,25 @@ def standing_of(row: StandingRow) -> Standing:
     )
 
 
-def _locked(session: Session, which: ColumnElement[bool]) -> list[StandingRow]:
+def _locked(session: Session, query: Select[int], given: Mapping[str, object]) -> Sequence[StandingRow]:
+    """The standing questions that a `_locking` query finds: mostly none, then no rows are made."""
+    ids = session.connection().scalars(query, given).all()
+    chosen = select(StandingRow).where(StandingRow.id.in_(ids)).order_by(StandingRow.id)
+    return session.scalars(chosen.execution_options(populate_existing=True)).all() if ids else ()
+
+
+def _locking(which: ColumnElement[bool]) -> Select[int]:
     """Standing questions, to be changed and added to by nobody else until the transaction has ended.
 
     All that it needs a transaction locks at once: so no two wait for each other for ever.
     """
-    query = select(StandingRow).where(which).order_by(StandingRow.id).with_for_update(key_share=True)
-    return list(session.scalars(query.execution_options(populate_existing=True)))
+    return select(StandingRow.id).where(which).order_by(StandingRow.id).with_for_update(key_share=True)
 
 
-def _is_on(video: Video, of_collection: ColumnElement[bool]) -> ColumnElement[bool]:
-    everywhere = or_(StandingRow.source_id.is_(None), StandingRow.source_id == video.source_id)
+def _is_on(
+    source_id: int | BindParameter[int] | None, of_collection: ColumnElement[bool]
+) -> ColumnElement[bool]:
+    everywhere = or_(StandingRow.source_id.is_(None), StandingRow.source_id == source_id)
     return and_(StandingRow.enabled, of_collection, everywhere)
 
 
@@ -216,8 +238,8 @@ def _asking_the_same(session: Session, analysis: Analysis) -> list[StandingRow]:
         .where(Analysis.video_id == analysis.video_id, Analysis.asked_key == analysis.asked_key)
     )
     source = select(SourceRow.collection_id).where(SourceRow.id == analysis.video.source_id)
-    on = _is_on(analysis.video, StandingRow.collection_id == source.scalar_subquery())
-    locked = _locked(session, or_(on, StandingRow.id.in_(before)))
+    on = _is_on(analysis.video.source_id, StandingRow.collection_id == source.scalar_subquery())
+    locked = _locked(session, _locking(or_(on, StandingRow.id.in_(before))), {})
     known = set(session.scalars(before))
     new = _covering(session, locked, analysis.video, on)
     same = {row.id for row in new if standing_of(row).request.asked_key == analysis.asked_key}
@@ -245,7 +267,7 @@ def _source(session: Session, collection_id: int, name: str | None) -> int | Non
     return row.id
 
 
-def _named(collection: str | None) -> ColumnElement[bool]:
+def _named(collection: str | BindParameter[str] | None) -> ColumnElement[bool]:
     found = select(Collection.id).where(Collection.name == collection)
     return StandingRow.collection_id == found.scalar_subquery()
 
@@ -278,3 +300,16 @@ def _footage(video: Video, began: datetime) -> Footage:
         began,
         video.recorded_at,
     )
+
+
+_CONCERNED = _locking(
+    or_(
+        _is_on(bindparam("source"), _named(bindparam("collection"))),
+        StandingRow.id.in_(sightings.standing_ids(bindparam("video"))),
+    )
+)
+_ASKING = _locking(
+    StandingRow.id.in_(
+        select(StandingAnalysis.standing_id).where(StandingAnalysis.analysis_id == bindparam("of"))
+    )
+)

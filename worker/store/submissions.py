@@ -6,16 +6,25 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, select, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import and_, bindparam, insert, select, update
 from sqlalchemy.orm import Session, selectinload
 
 from worker import rows
+from worker.columns import Clock
 from worker.jobs import Accepted, Intake, Lease, Submission
+from worker.masking import HIDDEN, masked
 from worker.store import leases
-from worker.store.sessions import Sessions, found_or_added, in_batches
+from worker.store.sessions import Sessions, added, found_or_added, in_batches
 from worker.tables import RequestRow
 from worker.tables import Submission as Row
+
+_IS_UNWANTED = select(Row.cancel_requested).where(leases.held(Row))
+_ADD_REQUESTS = insert(RequestRow).returning(RequestRow.id, sort_by_parameter_order=True)
+_REQUESTS = (
+    select(RequestRow.__table__)
+    .where(RequestRow.submission_id == bindparam("of"))
+    .order_by(RequestRow.position)
+)
 
 
 class Submissions:
@@ -26,16 +35,10 @@ class Submissions:
 
     def add(self, submission: Submission) -> Accepted:
         """Keeps it to be worked on; one that is known by its key stays as it is."""
-        try:  # most are new, so nobody looks first
-            with self._sessions.begin() as session:
-                row = _row(session, submission)
-                session.add(row)
-                session.flush()
-                return _accepted(row)
-        except IntegrityError:
-            if known := self.known([submission.key]):
-                return known[submission.key]
-            raise
+        with self._sessions.begin() as session:
+            if (accepted := _added(session, submission)) is not None:
+                return accepted
+        return self.known([submission.key])[submission.key]
 
     def known(self, keys: Sequence[str]) -> dict[str, Accepted]:
         """What was handed in before under any of these keys, by key."""
@@ -66,20 +69,15 @@ class Submissions:
         """The next one to fetch: of the highest priority, and of these the oldest."""
         with self._sessions.begin() as session:
             first = leases.next_one(session, Row, most_attempts)
-            return None if first is None else self._taken(session, Row.id == first, holder, length)
+            return None if first is None else _taken(session, first, holder, length)
 
     def claim_one(self, submission_id: int, holder: str, length: timedelta) -> Intake | None:
         """This one, if nobody else has it."""
         with self._sessions.begin() as session:
-            free = leases.claimable(Row, leases.clock(session), most_attempts=1_000_000)
-            return self._taken(session, and_(Row.id == submission_id, free), holder, length)
-
-    def _taken(
-        self, session: Session, which: ColumnElement[bool], holder: str, length: timedelta
-    ) -> Intake | None:
-        for row in leases.take(session, Row, which, holder, length):
-            return Intake(Lease(row.id, row.fence), row.attempts, rows.submission_of(row))
-        return None
+            free = leases.claimable(Row, most_attempts=1_000_000)
+            query = select(Row.id).where(Row.id == submission_id, free).with_for_update(skip_locked=True)
+            first = session.scalar(query)
+            return None if first is None else _taken(session, first, holder, length)
 
     def renew(self, lease: Lease, length: timedelta) -> bool:
         """False where it is no longer ours."""
@@ -89,7 +87,7 @@ class Submissions:
     def is_cancelled(self, lease: Lease) -> bool:
         """Whether somebody asked for its end."""
         with self._sessions.begin() as session:
-            return bool(session.scalar(select(Row.cancel_requested).where(leases.held(Row, lease))))
+            return bool(session.connection().scalar(_IS_UNWANTED, leases.by(lease)))
 
     def end_cancelled(self, intake: Intake) -> bool:
         """Ends it as cancelled. False where it is no longer ours."""
@@ -149,7 +147,7 @@ class Submissions:
         for some in in_batches(submission_ids):
             ended = Row.id.in_(some), Row.state.in_(("failed", "cancelled")), Row.uri != ""
             with self._sessions.begin() as session:
-                again = rows.asked_anew(leases.clock(session))
+                again = rows.asked_anew(Clock())
                 untold = {"callback_attempts": 0, "callback_at": None, "callback_error": None}
                 statement = update(Row).where(*ended).values(**again, **untold)
                 statement = statement.execution_options(synchronize_session=False)
@@ -159,23 +157,39 @@ class Submissions:
         return count
 
 
-def _row(session: Session, submission: Submission) -> Row:
-    requests = [
-        RequestRow(position=place, **rows.request_columns(request))
-        for place, request in enumerate(submission.requests, start=1)
-    ]
-    return Row(
+def _taken(session: Session, submission_id: int, holder: str, length: timedelta) -> Intake | None:
+    for row in leases.take(session, Row, [submission_id], holder, length):
+        requests = session.connection().execute(_REQUESTS, {"of": row.id}).all()
+        is_open = HIDDEN not in row.uri and HIDDEN not in (row.callback_url or "")
+        submission = rows.submission_of(row if is_open else session.get_one(Row, row.id), requests)
+        return Intake(Lease(row.id, row.fence), row.attempts, submission)
+    return None
+
+
+def _added(session: Session, submission: Submission) -> Accepted | None:
+    row = added(
+        session,
+        Row,
         key=submission.key,
-        uri=submission.uri,
+        uri=masked(submission.uri),
         collection=submission.collection,
         source=submission.source,
         recorded_at=submission.recorded_at,
         force=submission.force,
-        callback_url=submission.callback_url,
+        callback_url=submission.callback_url and masked(submission.callback_url),
         callback_attempts=0,
-        requests=requests,
-        **rows.new_job(leases.clock(session), submission.priority),
+        **rows.untouched(submission.priority),
     )
+    if row is None:
+        return None
+    if (row.shown_uri, row.shown_callback_url) != (submission.uri, submission.callback_url):
+        row.uri, row.callback_url = submission.uri, submission.callback_url  # with their secrets
+    requests = [
+        {"submission_id": row.id, "position": place, "analysis_id": None, **rows.request_columns(request)}
+        for place, request in enumerate(submission.requests, start=1)
+    ]
+    ids = session.connection().scalars(_ADD_REQUESTS, requests).all() if requests else ()
+    return Accepted(row.id, tuple(ids))
 
 
 def _accepted(row: Row) -> Accepted:

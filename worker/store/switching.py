@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import ColumnElement, exists, select, update
+from sqlalchemy import ColumnElement, bindparam, exists, select, update
 from sqlalchemy.orm import Session
 
 from worker.archive_tables import ItemRow, RunRow
+from worker.columns import Columns
 from worker.jobs import State
 from worker.reindexing import ItemState
 from worker.store import leases
@@ -24,27 +25,37 @@ _UNCHANGED: dict[State, ItemState] = {
 }
 
 
-def make_current(session: Session, answered: Sequence[Analysis]) -> dict[int, int | None]:
+_REPLACE = (
+    update(Analysis)
+    .where(
+        Analysis.video_id == bindparam("on"),
+        Analysis.asked_key == bindparam("asked"),
+        Analysis.current,
+        Analysis.id != bindparam("of"),
+    )
+    .values(current=False)
+    .returning(Analysis.id)
+)
+_SHOW = update(Analysis).where(Analysis.id == bindparam("of")).values(current=True)
+_ASKED = (
+    select(ItemRow.run_id, ItemRow.video_id)
+    .where(ItemRow.new_analysis_id.in_(bindparam("ids", expanding=True)), ItemRow.state == "asked")
+    .distinct()
+    .order_by(ItemRow.run_id, ItemRow.video_id)
+)
+
+
+def make_current(session: Session, answered: Sequence[Analysis | Columns]) -> dict[int, int | None]:
     """Has readers see these analyses. Gives what each of them replaced, by id.
 
     Whoever calls has locked the videos' rows: there two ends of the same question wait for each other.
     """
     replaced: dict[int, int | None] = {}
+    connection = session.connection()
     for row in answered:
-        same = (
-            Analysis.video_id == row.video_id,
-            Analysis.asked_key == row.asked_key,
-            Analysis.current,
-            Analysis.id != row.id,
-        )
-        gone = update(Analysis).where(*same).values(current=False).returning(Analysis.id)
-        replaced[row.id] = session.scalar(gone.execution_options(synchronize_session=False))
-        session.execute(
-            update(Analysis)
-            .where(Analysis.id == row.id)
-            .values(current=True)
-            .execution_options(synchronize_session=False)
-        )
+        given = {"of": row.id, "on": row.video_id, "asked": row.asked_key}
+        replaced[row.id] = connection.scalar(_REPLACE, given)
+        connection.execute(_SHOW, {"of": row.id})
     return replaced
 
 
@@ -56,17 +67,14 @@ def ended(session: Session, analysis_ids: Sequence[int]) -> None:
         follow(session, session.scalars(query).all())
 
 
-def follow(session: Session, analyses: Sequence[Analysis]) -> None:
+def follow(session: Session, analyses: Sequence[Analysis | Columns]) -> None:
     """The same, for rows at hand. Whoever calls has locked their videos."""
-    make_current(session, [row for row in analyses if row.run_id is None and row.state == "succeeded"])
-    asked = (
-        select(ItemRow.run_id, ItemRow.video_id)
-        .where(ItemRow.new_analysis_id.in_([row.id for row in analyses]), ItemRow.state == "asked")
-        .distinct()
-        .order_by(ItemRow.run_id, ItemRow.video_id)
-    )
-    for run_id, video_id in session.execute(asked).all():
-        switch_if_whole(session, run_id, video_id)
+    answered = [row for row in analyses if row.run_id is None and row.state == "succeeded"]
+    make_current(session, [row for row in answered if not row.current])
+    if analyses:
+        asked = session.connection().execute(_ASKED, {"ids": [row.id for row in analyses]}).all()
+        for run_id, video_id in asked:
+            switch_if_whole(session, run_id, video_id)
 
 
 def switch_if_whole(session: Session, run_id: int, video_id: int) -> None:
