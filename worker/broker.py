@@ -8,12 +8,12 @@ from contextlib import contextmanager
 
 from kombu.exceptions import OperationalError
 
-from worker.celery_app import ANALYSE, INGEST, app
+from worker.celery_app import ANALYSE, FETCH, app
 from worker.errors import BrokerUnusable
 
 log = logging.getLogger(__name__)
 
-_TASKS = {INGEST: "videomind.ingest", ANALYSE: "videomind.analyse"}
+_TASKS = {FETCH: "videomind.ingest", ANALYSE: "videomind.analyse"}
 
 
 def wake(queue: str, count: int = 1) -> None:

@@ -1,33 +1,27 @@
 """The Celery application: what it accepts, how long it may take, and where it runs."""
 
-from typing import Any
-
 from celery import Celery, signals
 from kombu import Exchange, Queue
 
 from worker import logs
 from worker.settings import current
 
-INGEST, ANALYSE, SWEEP = "ingest", "analyse", "sweep"
+INGEST, FETCH, ANALYSE, SWEEP = "ingest", "fetch", "analyse", "sweep"
 
 _OLDEST_SWEEP = 600  # seconds; the clocks of two machines may differ by almost as much
-
-_LAST = 9  # of Redis' priorities, of which 0 comes first and is what messages have that name none
 
 _settings = current()
 
 app = Celery("videomind", broker=_settings.broker_url, backend=_settings.result_url, include=["worker.tasks"])
 app.conf.update(
-    # Fetching and checking must not wait behind the model, nor the model's process be spent on them.
-    # Nor must a sweep wait behind thousands of videos, or be taken for one of their messages.
-    task_queues=[Queue(name, Exchange(name), routing_key=name) for name in (INGEST, ANALYSE, SWEEP)],
+    # Each has processes of its own: fetching must not wait behind the model, nor what is submitted and the
+    # sweep until a download has ended, nor downloads until all that is submitted is kept.
+    task_queues=[Queue(name, Exchange(name), routing_key=name) for name in (INGEST, FETCH, ANALYSE, SWEEP)],
     task_default_queue=INGEST,
-    # Fetching takes seconds, and keeping what is submitted some thousandths: in their queue that comes first.
-    # Whoever sweeps as well takes turns between both, or sweeps that take long would keep all else waiting.
     task_routes={
-        "videomind.ingest": {"queue": INGEST, "priority": _LAST},
+        "videomind.ingest": {"queue": FETCH},
         "videomind.analyse": {"queue": ANALYSE},
-        "videomind.sweep": {"queue": SWEEP, "priority": _LAST},
+        "videomind.sweep": {"queue": SWEEP},
     },
     # Messages come from outside: a pickle would be somebody else's code.
     task_serializer="json",
@@ -69,14 +63,6 @@ app.conf.update(
         }
     },
 )
-
-
-@signals.celeryd_after_setup.connect
-def _sweep_too(instance: Any, **_: object) -> None:
-    """Whoever ingests also sweeps."""
-    queues = instance.app.amqp.queues
-    if INGEST in queues.consume_from:
-        queues.select_add(SWEEP)
 
 
 @signals.setup_logging.connect

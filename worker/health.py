@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from vm.errors import VideoMindError
 from worker import broker, schema
-from worker.celery_app import ANALYSE, INGEST, app
+from worker.celery_app import ANALYSE, FETCH, INGEST, app
 from worker.errors import Unhealthy
 from worker.settings import Settings
 from worker.store import Store
@@ -51,7 +51,7 @@ def _check(name: str, tell: Callable[[], str]) -> Check:
 
 
 def _messages() -> str:
-    return f"{broker.waiting(INGEST) + broker.waiting(ANALYSE)} messages"
+    return f"{sum(map(broker.waiting, (INGEST, FETCH, ANALYSE)))} messages"
 
 
 def _queues(settings: Settings) -> str:

@@ -148,7 +148,7 @@ def cancel(
     database: Database = None,
     as_json: AsJson = False,
 ) -> None:
-    """End what waits at once, and what runs at its next stage."""
+    """End what waits at once, and what runs between two of its stages or windows."""
     wanted = {"submissions": submissions, "analyses": analysis}
     given: dict[str, Any] = {name: ids for name, ids in wanted.items() if ids}
     if not given:
@@ -160,7 +160,7 @@ def cancel(
         if as_json:
             print_json(json.dumps(given))
         else:
-            typer.echo("What waited has ended, what runs ends at its next stage; `videomind status` tells.")
+            typer.echo("What waited has ended, what runs ends between two stages; `videomind status` tells.")
 
 
 @app.command()

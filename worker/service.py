@@ -14,7 +14,7 @@ from typing import Any
 from vm.errors import VideoMindError
 from worker import broker, contract
 from worker.analysis import Analyst
-from worker.celery_app import ANALYSE, INGEST
+from worker.celery_app import ANALYSE, FETCH
 from worker.errors import InvalidMessage
 from worker.ingest import Registrar
 from worker.jobs import Accepted, Submission
@@ -48,7 +48,7 @@ def submit(store: Store, key: str, arguments: Mapping[str, Any]) -> Accepted | N
 def add(store: Store, submission: Submission) -> Accepted:
     """Keeps a submission that was understood, and wakes somebody to fetch its video."""
     accepted = store.submissions.add(submission)
-    broker.wake(INGEST)
+    broker.wake(FETCH)
     return accepted
 
 
@@ -66,7 +66,7 @@ def answer(analyst: Analyst, store: Store) -> None:
 
 
 def cancel(store: Store, key: str, arguments: Mapping[str, Any]) -> None:
-    """Ends what waits, and has what runs end at its next stage."""
+    """Ends what waits, and has what runs end between two stages or windows."""
     try:
         wanted = contract.parse_cancel(arguments)
     except InvalidMessage as error:
@@ -123,7 +123,7 @@ def look(folder: contract.Folder, settings: Settings, seen: Mapping[Path, Sighti
 def retry(store: Store, submissions: Sequence[int], analyses: Sequence[int]) -> int:
     """Has what failed or was cancelled tried again from the start. How many."""
     count = store.submissions.retry(submissions)
-    broker.wake(INGEST, count)
+    broker.wake(FETCH, count)
     again = store.analyses.retry(analyses)
     broker.wake(ANALYSE, again)
     return count + again

@@ -6,7 +6,7 @@ import logging
 
 from vm.errors import CheckpointError
 from worker import archive, broker, callbacks, deliveries, engine, holder
-from worker.celery_app import ANALYSE, INGEST
+from worker.celery_app import ANALYSE, FETCH
 from worker.errors import BrokerUnusable
 from worker.settings import Settings
 from worker.store import Store
@@ -35,7 +35,7 @@ def sweep(store: Store, settings: Settings) -> None:
         log.error("submission %d was given up: its worker was lost %d times", submission_id, most)
     _tend(store)
     submissions, videos = store.queues.ready(most)
-    for queue, ready in ((INGEST, submissions), (ANALYSE, videos)):
+    for queue, ready in ((FETCH, submissions), (ANALYSE, videos)):
         try:
             broker.wake(queue, max(0, ready - broker.waiting(queue)))
         except BrokerUnusable as error:

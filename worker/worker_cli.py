@@ -18,7 +18,7 @@ from vm.cli import app
 from vm.terminal import print_json, remark
 from worker import health, logs, metrics, schema, show, supervisor
 from worker import settings as setting
-from worker.celery_app import ANALYSE, INGEST
+from worker.celery_app import ANALYSE, FETCH, INGEST, SWEEP
 from worker.errors import BrokerUnusable
 from worker.options import AsJson, Database, settings
 from worker.settings import Settings
@@ -32,7 +32,8 @@ def worker(
     ] = False,
     drain: Annotated[bool, typer.Option("--drain", help="Embedded: end when nothing is left.")] = False,
     only: Annotated[
-        list[str] | None, typer.Option(metavar="QUEUE", help="ingest or analyse; repeat it. Else both.")
+        list[str] | None,
+        typer.Option(metavar="QUEUE", help="ingest (accept, sweep, fetch) or analyse; repeat it. Else both."),
     ] = None,
     ingest_processes: Annotated[int, typer.Option(min=1, help="That fetch and check.")] = 2,
     beat: Annotated[bool, typer.Option(help="Also send the sweeps; several may.")] = True,
@@ -122,15 +123,11 @@ def _stop_or_raise(stop: threading.Event) -> None:
 
 def _work(chosen: Settings, queues: Sequence[str], ingest_processes: int, beat: bool) -> None:
     os.environ[f"{setting.PREFIX}DATABASE_URL"] = chosen.database_url  # also if the command line named it
-    host = f"@{os.uname().nodename}"
     commands: dict[str, Sequence[str]] = {}
     if INGEST in queues:
-        count = f"--concurrency={ingest_processes}"
-        name = f"--hostname=ingest-{os.getpid()}{host}"
-        commands["ingest"] = supervisor.celery("worker", f"--queues={INGEST}", count, name)
+        commands |= {**_serving(INGEST, 1), **_serving(SWEEP, 1), **_serving(FETCH, ingest_processes)}
     if ANALYSE in queues:
-        name = f"--hostname=analyse-{os.getpid()}{host}"
-        commands["analyse"] = supervisor.celery("worker", f"--queues={ANALYSE}", "--concurrency=1", name)
+        commands |= _serving(ANALYSE, 1)
     with ExitStack() as stack:
         if beat:
             commands["beat"] = stack.enter_context(_beat())
@@ -138,6 +135,12 @@ def _work(chosen: Settings, queues: Sequence[str], ingest_processes: int, beat: 
             os.environ["PROMETHEUS_MULTIPROC_DIR"] = stack.enter_context(tempfile.TemporaryDirectory())
             metrics.serve(chosen.metrics_port, stack.enter_context(Store(chosen.database_url)))
         supervisor.supervise(commands)
+
+
+def _serving(queue: str, processes: int) -> dict[str, Sequence[str]]:
+    """The command line of a Celery worker that so many processes work for, by its queue."""
+    count, name = f"--concurrency={processes}", f"--hostname={queue}-{os.getpid()}@{os.uname().nodename}"
+    return {queue: supervisor.celery("worker", f"--queues={queue}", count, name)}
 
 
 @contextmanager

@@ -33,8 +33,8 @@ ROOT = Path(__file__).parents[2]
 PATIENCE = 300.0
 """Seconds without any change after which what should have happened counts as not happening."""
 
-LAST = 9
-"""The priority after all others."""
+QUEUES = {"ingest": "ingest,sweep"}
+"""What a worker serves, where that is not the one queue it is named after."""
 
 COMMAND = (sys.executable, "-m", "celery", "--app=tests.integration.fake_worker")
 
@@ -52,6 +52,7 @@ _MOVES = """
 @dataclass
 class Farm:
     """Processes by name: what stands before the first hyphen is the queue a worker serves, or `beat`.
+    Who serves `ingest` sweeps as well.
 
     Attributes:
         variables: of the environment of all processes.
@@ -106,7 +107,7 @@ class Farm:
         kind = name.partition("-")[0]
         if kind == "beat":
             return ["beat", f"--schedule={self.folder / name}"]
-        return ["worker", f"--queues={kind}", "--concurrency=1", f"--hostname={name}@here"]
+        return ["worker", f"--queues={QUEUES.get(kind, kind)}", "--concurrency=1", f"--hostname={name}@here"]
 
     @property
     def scratch(self) -> Path:
@@ -169,15 +170,14 @@ class Farm:
         requests = tuple(Request(question) for question in questions)
         accepted = self.store.submissions.add(Submission(uuid4().hex, str(uri), requests))
         for _ in range(messages):
-            self.wake("ingest")
+            self.wake("fetch")
             self.wake("analyse")
         return accepted.submission_id
 
-    def wake(self, task: str, **options: Any) -> None:
-        """What is to be fetched comes after what is submitted, as the program itself sends it."""
-        if task == "ingest":
-            options = {"priority": LAST, **options}
-        self.client.send_task(f"videomind.{task}", queue=task, **options)
+    def wake(self, queue: str) -> None:
+        """One message, as the program itself sends it."""
+        task = "ingest" if queue == "fetch" else queue
+        self.client.send_task(f"videomind.{task}", queue=queue)
 
     def waiting(self, *queues: str) -> bool:
         """Whether the broker has messages for these, of whatever priority."""

@@ -75,7 +75,7 @@ def test_an_archive_is_renewed_by_schedule_behind_live_work_and_nothing_is_lost(
     _schedule(farm.store)
     night, began = Night(farm), time.monotonic()
     with watched(farm.url) as onlooker:
-        farm.start("ingest", *WORKERS, "beat-1", "beat-2")
+        farm.start("ingest", "fetch", *WORKERS, "beat-1", "beat-2")
         farm.wait(night.goes_on)
         seconds, seen = time.monotonic() - began, onlooker()
     states = Counter(outcome.state for outcome in farm.store.queues.standings(most=10_000))

@@ -21,7 +21,6 @@ WRITTEN = (
     "SELECT analyses.*, moments.id FROM analyses JOIN moments ON analysis_id = analyses.id ORDER BY rank"
 )
 LONG = "600"  # seconds; no test waits for that
-MANY = 3000  # messages, which take a worker half a minute
 SOON = 20  # seconds that a task may take which is to be ended by its limit
 SLOTS = 60  # times that something is to be started
 SENT = "Sending due task sweep"
@@ -29,24 +28,24 @@ SENT = "Sending due task sweep"
 
 def test_a_message_that_a_stopped_worker_took_with_it_is_sent_again_by_the_sweep(farm: Farm):
     farm.submit(farm.film("a"), "Who?", messages=0)
-    farm.start("ingest")
-    farm.ready("ingest")
-    worker = psutil.Process(farm.processes["ingest"].pid)
+    farm.start("fetch")
+    farm.ready("fetch")
+    worker = psutil.Process(farm.processes["fetch"].pid)
     while True:
         worker.suspend()
-        farm.wake("ingest")
-        if not farm.waiting("ingest"):
+        farm.wake("fetch")
+        if not farm.waiting("fetch"):
             break  # handed to a worker that will never read it
-        farm.broker.client().delete(*farm.broker.client().keys("ingest*"))  # it was not waiting just then
+        farm.broker.client().delete(*farm.broker.client().keys("fetch*"))  # it was not waiting just then
         worker.resume()
         time.sleep(0.2)
     worker.kill()
-    farm.processes["ingest"].wait()
+    farm.processes["fetch"].wait()
     farm.revive()
-    farm.ready("ingest", starts=2)
+    farm.ready("fetch", starts=2)
     assert farm.states("submissions") == {"queued": 1}
-    assert not farm.waiting("ingest", "unacked"), "the broker knows of nothing any more"
-    farm.start("analyse", "beat")
+    assert not farm.waiting("fetch", "unacked"), "the broker knows of nothing any more"
+    farm.start("ingest", "analyse", "beat")
     farm.until("SELECT state, attempts FROM analyses", ("succeeded", 1))
     farm.assert_done_once(1)
 
@@ -54,7 +53,7 @@ def test_a_message_that_a_stopped_worker_took_with_it_is_sent_again_by_the_sweep
 def test_what_a_worker_was_at_that_was_stopped_and_killed_does_not_wait_for_its_lease(farm: Farm):
     farm.variables["VIDEOMIND_LEASE_SECONDS"] = LONG
     farm.submit(farm.film("a"), "wait")
-    farm.start("ingest", "analyse")
+    farm.start("fetch", "analyse")
     farm.until("SELECT state, stage FROM analyses", ("running", "grounder"))
     both = [farm.child("analyse"), psutil.Process(farm.processes["analyse"].pid)]
     for process in both:
@@ -64,7 +63,7 @@ def test_what_a_worker_was_at_that_was_stopped_and_killed_does_not_wait_for_its_
     farm.gate.touch()
     farm.processes["analyse"].wait()
     farm.revive()
-    farm.start("beat")
+    farm.start("ingest", "beat")
     farm.until("SELECT state, attempts, losses FROM analyses", ("succeeded", 2, 1))
     farm.assert_done_once(1)
 
@@ -72,12 +71,12 @@ def test_what_a_worker_was_at_that_was_stopped_and_killed_does_not_wait_for_its_
 def test_who_was_stopped_for_longer_than_its_lease_commits_nothing(farm: Farm):
     farm.variables["VIDEOMIND_LEASE_SECONDS"] = "2"
     farm.submit(farm.film("a"), "late")
-    farm.start("ingest", "analyse-1")
+    farm.start("fetch", "analyse-1")
     farm.wait(lambda: "all is told" in farm.told("analyse-1"))
     stopped = farm.child("analyse-1")
     stopped.suspend()
     farm.gate.touch()
-    farm.start("analyse-2", "beat")
+    farm.start("ingest", "analyse-2", "beat")
     farm.until("SELECT state, attempts, fence FROM analyses", ("succeeded", 2, 2))
     before = farm.rows(WRITTEN)
     stopped.resume()
@@ -89,7 +88,7 @@ def test_who_was_stopped_for_longer_than_its_lease_commits_nothing(farm: Farm):
 def test_a_message_that_is_delivered_again_while_its_job_goes_on_does_nothing(farm: Farm):
     farm.variables["FAKE_VISIBILITY"] = "1"
     farm.submit(farm.film("a"), "wait")
-    farm.start("ingest", "analyse-1", "analyse-2")
+    farm.start("fetch", "analyse-1", "analyse-2")
 
     def redelivered() -> bool:
         told = farm.told("analyse-1") + farm.told("analyse-2")
@@ -107,19 +106,19 @@ def test_a_message_that_is_delivered_again_while_its_job_goes_on_does_nothing(fa
 def test_what_kills_its_worker_every_time_is_given_up_and_the_next_job_runs(farm: Farm, deed, ended):
     farm.variables |= {"FAKE_START": "spawn", "VIDEOMIND_MAX_ATTEMPTS": "3"}
     farm.submit(farm.film("a"), deed)
-    farm.start("ingest")
+    farm.start("fetch")
     farm.until("SELECT state FROM analyses", ("queued",))
     farm.submit(farm.film("b"), "Who?")
     farm.start("analyse")
     farm.wait(lambda: farm.rows("SELECT id FROM analyses WHERE attempts = 3 OR state = 'failed'"))
-    farm.start("beat")
+    farm.start("ingest", "beat")
     farm.until("SELECT state, error_code, attempts FROM analyses ORDER BY id", ended, ("succeeded", None, 1))
 
 
 def test_told_to_end_a_worker_finishes_what_it_is_at_and_leaves_the_rest(farm: Farm):
     for name, question in (("a", "wait"), ("b", "Who?"), ("c", "Who?")):
         farm.submit(farm.film(name), question)
-    farm.start("ingest", "analyse")
+    farm.start("fetch", "analyse")
     farm.until("SELECT state FROM analyses ORDER BY id", ("running",), ("queued",), ("queued",))
     ending = farm.processes.pop("analyse")
     ending.send_signal(signal.SIGTERM)
@@ -135,7 +134,7 @@ def test_what_hangs_in_c_is_killed_at_its_limit_with_its_decoders(farm: Farm, cl
     farm.variables |= {"FAKE_START": "spawn", "FAKE_READS": "yes", "VIDEOMIND_MAX_ATTEMPTS": "1"}
     farm.variables["FAKE_LIMIT"] = str(SOON)
     farm.submit(clip, "Who?")
-    farm.start("ingest", "analyse")
+    farm.start("fetch", "analyse")
     farm.until("SELECT state FROM analyses", ("succeeded",))
     helpers = farm.child("analyse").children(recursive=True)
     farm.submit(clip, "hang")
@@ -144,7 +143,7 @@ def test_what_hangs_in_c_is_killed_at_its_limit_with_its_decoders(farm: Farm, cl
     assert helpers, "there are decoders"
     farm.wait(lambda: f"Hard time limit ({SOON}s) exceeded" in farm.told("analyse"))
     farm.wait(lambda: not any(map(_lives, helpers)))
-    farm.start("beat")
+    farm.start("ingest", "beat")
     farm.until("SELECT error_code FROM analyses WHERE state = 'failed'", ("lost_worker",))
 
 
@@ -158,7 +157,7 @@ def test_two_beats_do_nothing_twice(farm: Farm):
     for number in range(SLOTS):
         farm.store.schedules.add(Schedule(f"{number}", "0 0 1 1 *", Rule(), Limits()))
     farm.rows("UPDATE schedules SET last_slot = last_slot - interval '1 year' RETURNING id")
-    farm.start("ingest-1", "ingest-2", "analyse", "beat-1", "beat-2")
+    farm.start("ingest-1", "ingest-2", "fetch-1", "fetch-2", "analyse", "beat-1", "beat-2")
     farm.until("SELECT state, max(fence), count(*) FROM analyses GROUP BY state", ("succeeded", 1, 20))
     farm.until("SELECT state, max(fence), count(*) FROM submissions GROUP BY state", ("succeeded", 1, 20))
     runs = "SELECT count(*), count(DISTINCT schedule_id) FROM reindex_runs"
@@ -171,22 +170,10 @@ def test_two_beats_do_nothing_twice(farm: Farm):
     farm.assert_done_once(20)
 
 
-def test_a_sweep_comes_to_its_turn_however_many_videos_wait(farm: Farm):
-    farm.submit(farm.film("a"), "Who?", messages=0)
-    farm.start("ingest")
-    farm.wake("ingest")
-    farm.until("SELECT state FROM analyses", ("queued",))
-    for _ in range(MANY):
-        farm.wake("ingest")
-    farm.start("analyse", "beat")
-    farm.until("SELECT state FROM analyses", ("succeeded",))
-    assert farm.waiting("ingest"), "they are still waiting"
-
-
 def test_a_message_that_is_no_json_costs_a_restart_and_no_job(farm: Farm):
     farm.variables["FAKE_START"], farm.keeps = "spawn", True
-    farm.start("ingest", "analyse", "beat")
-    before = {name: farm.child(name).pid for name in ("ingest", "analyse")}
+    farm.start("ingest", "fetch", "analyse", "beat")
+    before = {name: farm.child(name).pid for name in ("ingest", "fetch", "analyse")}
     for queue in before:
         farm.broker.client().lpush(queue, "no JSON at all")
     farm.submit(farm.film("a"), "Who?")

@@ -143,7 +143,7 @@ def _survive(started: AbstractContextManager[Run], kills: int, more: list[Fault]
     began = time.monotonic()
     with started as run, watched(run.farm.url) as onlooker:
         run.farm.keeps = True
-        run.farm.start("ingest", "analyse-1", "analyse-2", "beat-1", "beat-2")
+        run.farm.start("ingest", "fetch", "analyse-1", "analyse-2", "beat-1", "beat-2")
         faults = [run.kill] * kills + [run.empty] * EMPTIED + more
         run.rng.shuffle(faults)
         run.suffer(faults)
@@ -166,21 +166,21 @@ def _survive(started: AbstractContextManager[Run], kills: int, more: list[Fault]
 def test_without_the_sweep_an_emptied_broker_loses_work(database_server, running, tell):
     with running(1, JOBS, database_server.url(database_server.create())) as run:
         run.submit(JOBS)
-        run.farm.start("ingest", "analyse-1", "analyse-2")
+        run.farm.start("fetch", "analyse-1", "analyse-2")
         run.farm.wait(lambda: run.farm.states().get("succeeded"))
         run.empty()
         _rest(run.farm)
         tell(f"no sweep, 1 emptied broker; {run.figures()}")
         assert run.farm.states()["succeeded"] < JOBS
-        run.farm.start("beat")
+        run.farm.start("ingest", "beat")
         run.farm.until("SELECT state, count(*) FROM analyses GROUP BY state", ("succeeded", JOBS))
 
 
 def _rest(farm: Farm) -> None:
     """Waits until the workers are there again, have no message, and nothing is being done."""
-    for queue in ("ingest", "analyse"):
+    for queue in ("fetch", "analyse"):
         farm.wake(queue)
-    farm.wait(lambda: not farm.waiting("ingest", "analyse", "unacked"))
+    farm.wait(lambda: not farm.waiting("fetch", "analyse", "unacked"))
     farm.until("SELECT id FROM analyses WHERE state = 'running'")
 
 

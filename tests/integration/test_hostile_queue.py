@@ -47,7 +47,7 @@ def test_all_that_is_bad_ends_with_its_own_error_and_all_that_is_good_succeeds(f
         sent = _submissions(place)
         random.Random(1).shuffle(sent)
         _send(farm, sent, tmp_path / "unpickled")
-        farm.start("ingest-1", "ingest-2", "analyse", "beat")
+        farm.start("ingest", "fetch-1", "fetch-2", "analyse", "beat")
         farm.wait(lambda: _has_ended(farm, len(sent)))
     found = _found(farm)
     assert {key: found[key][:2] for key in BAD} == {key: ("failed", bad.code) for key, bad in BAD.items()}

@@ -18,7 +18,7 @@ def test_a_clock_that_is_a_minute_wrong_harms_nothing(farm: Farm):
     farm.variables["VIDEOMIND_LEASE_SECONDS"] = "3"
     farm.submit(farm.film("a"), "wait")
     farm.start("analyse-1", FAKE_CLOCK="-60")  # would set leases that have run out
-    farm.start("ingest", FAKE_CLOCK="60")
+    farm.start("ingest", "fetch", FAKE_CLOCK="60")
     farm.until("SELECT state FROM analyses", ("running",))
     farm.start("analyse-2", "beat", FAKE_CLOCK="60")  # would take every lease for one that has run out
     farm.submit(farm.film("b"), "Who?", messages=0)
@@ -42,8 +42,8 @@ def test_a_full_disk_holds_up_only_what_does_not_fit_and_only_until_there_is_roo
         request.wfile.write(request.path.encode().ljust(sizes[request.path], b"."))
 
     with web(answer) as address:
-        farm.start("ingest", "analyse", "beat")
-        fetching = farm.child("ingest")
+        farm.start("ingest", "fetch", "analyse", "beat")
+        fetching = farm.child("fetch")
         fetching.rlimit(psutil.RLIMIT_FSIZE, (ROOM, psutil.RLIM_INFINITY))
         for path in sizes:
             farm.submit(f"{address}{path}", "Who?")
@@ -63,8 +63,8 @@ def test_a_database_that_is_away_costs_no_work_that_was_done(redis_url, redis_se
     with servers.postgresql() as server, farming(server.url(server.create()), redis_server, tmp_path) as farm:
         farm.submit(farm.film("a"), "wait")
         farm.submit(farm.film("b"), "Who?")
-        farm.start("ingest", "analyse", "beat")
-        farm.until("SELECT state FROM analyses ORDER BY id", ("running",), ("queued",))
+        farm.start("ingest", "fetch", "analyse", "beat")
+        farm.until("SELECT state, stage FROM analyses ORDER BY id", ("running", "grounder"), ("queued", None))
         server.stop()
         gone = time.monotonic()
         for sign in ("a lease could not be renewed", "progress could not be kept"):
@@ -79,7 +79,7 @@ def test_a_database_that_is_away_costs_no_work_that_was_done(redis_url, redis_se
 
 def test_what_was_cancelled_while_it_ran_ends_and_can_be_tried_again(farm: Farm):
     submission = farm.submit(farm.film("a"), "wait")
-    farm.start("ingest", "analyse")
+    farm.start("ingest", "fetch", "analyse")
     farm.until("SELECT state, stage FROM analyses", ("running", "grounder"))
     unwanted = {"version": 1, "submissions": [submission]}
     farm.client.send_task("videomind.cancel", kwargs=unwanted, queue="ingest")

@@ -1,4 +1,4 @@
-"""`videomind run` as a process of its own: the real model, a real video, a real database, real signals."""
+"""`videomind run` and the embedded worker as processes: real model, video, database and signals."""
 
 import json
 import os
@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
+import psutil
 import pytest
 
 PARITY = Path(__file__).parent.parent / "parity"
@@ -102,3 +103,59 @@ def test_what_a_killed_process_left_behind_is_done_by_a_later_one(
     assert _query(database, "SELECT state FROM analyses") == [("running",)]
     assert videomind(*arguments).returncode == 0
     assert _query(database, "SELECT state, attempts FROM analyses") == [("succeeded", 2)]
+
+
+@pytest.fixture
+def working(start: Callable, videomind: Callable, database: Path) -> tuple[subprocess.Popen, list]:
+    """An embedded worker in the middle of a video with several questions, behind which another waits; and the
+    processes it has started."""
+    for video, *questions in ((LONGER_VIDEO, "the ball", "the man", "the dog"), (VIDEO, "the end")):
+        asked = [
+            part for question in questions for part in ("-q", f"Find the moment when {question} appears")
+        ]
+        assert videomind("submit", video, *asked).returncode == 0
+    process = start("worker", "--embedded")
+    _wait_until_running(database)
+    return process, psutil.Process(process.pid).children(recursive=True)
+
+
+def _ask_to_end(process: subprocess.Popen) -> None:
+    process.send_signal(signal.SIGTERM)
+    for line in process.stderr:
+        if "once more to hand it back" in line:
+            return
+    raise AssertionError("it did not hear")
+
+
+def _assert_nothing_is_left(database: Path, helpers: list[psutil.Process]) -> None:
+    """Nobody runs, and only what was answered has rows."""
+    assert psutil.wait_procs(helpers, timeout=PATIENCE)[1] == []
+    for table in ("candidates", "moments", "answers"):
+        half = f"SELECT 1 FROM {table} JOIN analyses ON analyses.id = analysis_id WHERE state <> 'succeeded'"
+        assert _query(database, half) == []
+    for table in ("analyses", "submissions"):
+        assert _query(database, f"SELECT id FROM {table} WHERE state = 'running'") == []
+    assert list(database.parent.rglob("partial/*")) == []
+
+
+def test_sigterm_lets_an_embedded_worker_end_the_video_it_is_at_and_begin_no_other(working, database: Path):
+    process, helpers = working
+    _ask_to_end(process)
+    process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0
+    states = _query(database, "SELECT state, attempts FROM analyses ORDER BY id")
+    assert states[:3] == [("succeeded", 1)] * 3
+    assert states[3:] in ([], [("queued", 0)])  # it may not have been taken in yet
+    _assert_nothing_is_left(database, helpers)
+
+
+def test_a_second_sigterm_has_an_embedded_worker_hand_back_what_it_is_at(working, database: Path):
+    process, helpers = working
+    _ask_to_end(process)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=PATIENCE)
+    assert process.returncode == 130
+    states = _query(database, "SELECT state, attempts FROM analyses")
+    assert ("queued", 0) in states
+    assert set(states) <= {("queued", 0), ("succeeded", 1)}
+    _assert_nothing_is_left(database, helpers)

@@ -3,7 +3,7 @@ from collections.abc import Iterator
 import pytest
 
 from worker import broker
-from worker.celery_app import INGEST, SWEEP, app
+from worker.celery_app import ANALYSE, FETCH, INGEST, SWEEP, app
 
 
 @pytest.fixture
@@ -33,12 +33,12 @@ def _taken(count: int, *queues: str) -> list[str]:
     return found
 
 
-def test_what_is_submitted_goes_before_what_is_to_be_fetched_which_takes_turns_with_sweeps(redis: None):
-    broker.wake(INGEST, 3)
-    app.send_task("videomind.submit", kwargs={})
-    assert broker.waiting(INGEST) == 4
-    assert _taken(4, INGEST) == ["videomind.submit", *["videomind.ingest"] * 3]
-    for _ in range(3):
-        app.send_task("videomind.sweep")
-    broker.wake(INGEST, 3)
-    assert set(_taken(6, INGEST, SWEEP)[:2]) == {"videomind.sweep", "videomind.ingest"}
+def test_each_kind_of_work_waits_by_itself(redis: None):
+    app.send_task("videomind.submit", kwargs={}, queue=INGEST)
+    app.send_task("videomind.sweep")
+    broker.wake(FETCH, 3)
+    broker.wake(ANALYSE, 2)
+    queues = {INGEST: 1, SWEEP: 1, FETCH: 3, ANALYSE: 2}
+    assert {queue: broker.waiting(queue) for queue in queues} == queues
+    assert _taken(3, FETCH) == ["videomind.ingest"] * 3
+    assert _taken(1, SWEEP) == ["videomind.sweep"]

@@ -27,7 +27,7 @@ def test_it_wakes_for_every_submission_and_every_video_that_waits(
     service.add(store, Submission("later", "file:///later.mp4", (Request("a"),)))
     woken.clear()
     sweep(store, settings)
-    assert woken == {"ingest": 1, "analyse": 2}
+    assert woken == {"fetch": 1, "analyse": 2}
 
 
 def test_it_wakes_nobody_for_what_has_a_message_already(
