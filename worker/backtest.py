@@ -10,7 +10,7 @@ import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from heapq import nlargest
 from itertools import groupby, pairwise
 from typing import TYPE_CHECKING, Any
@@ -50,9 +50,14 @@ class Example:
     strip: Strip | None
 
     @property
+    def starts_at(self) -> datetime | None:
+        """None where it is not known when it was recorded."""
+        return rows.instants(self.span, self.footage.recorded_at)[0]
+
+    @property
     def caption(self) -> str:
         """In one line."""
-        begin, _ = rows.instants(self.span, self.footage.recorded_at)
+        begin = self.starts_at
         name = plain(local_path(self.footage.uri).name)
         parts = (
             f"{self.score:.2f}",
@@ -120,6 +125,7 @@ class Report:
                     "video": masked(example.footage.uri),
                     "start_seconds": example.span.start,
                     "end_seconds": example.span.end,
+                    "starts_at": example.starts_at and example.starts_at.isoformat(),
                     "score": example.score,
                     "answer": example.answer,
                 }

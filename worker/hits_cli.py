@@ -11,12 +11,13 @@ import typer
 
 from vm.cli import app
 from vm.render import describe, plain
-from vm.terminal import print_json
+from vm.terminal import print_json, remark
+from worker.errors import InvalidRule
 from worker.masking import masked
 from worker.options import AsJson, Database, opened_store
 from worker.sources.local import local_path
 from worker.standing import Hit
-from worker.standing_cli import instant, place
+from worker.standing_cli import LARGEST_ID, instant, place
 from worker.store import Store
 
 hits = typer.Typer(help="What standing questions have found.", invoke_without_command=True)
@@ -32,7 +33,8 @@ def show_hits(
     context: typer.Context,
     follow: Annotated[bool, typer.Option("--follow", help="Go on with new ones as they come.")] = False,
     standing_id: Annotated[
-        int | None, typer.Option("--standing", metavar="ID", help="Of one standing question.")
+        int | None,
+        typer.Option("--standing", metavar="ID", min=1, max=LARGEST_ID, help="Of one standing question."),
     ] = None,
     since: Annotated[
         str | None, typer.Option(metavar="INSTANT", help="Found then or later, with its zone.")
@@ -50,11 +52,13 @@ def show_hits(
     videomind hits retry 17 18
     """
     if context.invoked_subcommand:
+        _check_nothing_given(context)
         return
     if follow and dead:
         raise typer.BadParameter("what comes is not given up", param_hint="--dead")
     found_since = instant(since, "--since")
     with opened_store(database) as store:
+        _check_known(store, standing_id)
         if dead:
             _show(store.hits.latest(standing_id, found_since, "dead", most=limit), as_json)
             return
@@ -68,7 +72,10 @@ def show_hits(
 
 @hits.command()
 def retry(
-    ids: Annotated[list[int] | None, typer.Argument(metavar="ID...", help="Hits.")] = None,
+    ids: Annotated[
+        list[int] | None,
+        typer.Argument(metavar="ID...", min=1, max=LARGEST_ID, help="As `videomind hits --dead` has them."),
+    ] = None,
     all_dead: Annotated[bool, typer.Option("--dead", help="All whose delivery was given up.")] = False,
     database: Database = None,
 ) -> None:
@@ -76,7 +83,24 @@ def retry(
     if bool(ids) == all_dead:
         raise typer.BadParameter("give hits, or --dead", param_hint="ID")
     with opened_store(database) as store:
-        typer.echo(f"{store.hits.retry(None if all_dead else ids)} will be tried again")
+        count = store.hits.retry(ids or None)
+    typer.echo(f"{count} will be tried again")
+    if others := ids and len(set(ids)) - count:
+        remark(f"{others} of them were not given up, or are not there: see `videomind hits --dead`")
+
+
+def _check_nothing_given(context: typer.Context) -> None:
+    """Raises: typer.BadParameter for what stands before the name of another command, and would not count."""
+    for option in context.command.params:
+        origin = context.get_parameter_source(str(option.name))
+        if origin and origin.name == "COMMANDLINE":
+            told = f"it stands before {context.invoked_subcommand}, which does not take it from there"
+            raise typer.BadParameter(told, param_hint=option.opts[0])
+
+
+def _check_known(store: Store, standing_id: int | None) -> None:
+    if standing_id is not None and all(kept.id != standing_id for kept in store.standing.all()):
+        raise InvalidRule(f"there is no standing question {standing_id}: see `videomind standing list`")
 
 
 def _coming(store: Store, standing_id: int | None, known: Sequence[Hit]) -> Iterator[Hit]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Literal, get_args
 
 from worker.daytime import Hours
@@ -72,7 +72,8 @@ class Rule:
         if self.source and not self.collection:
             raise InvalidRule("a source belongs to a collection: name both")
         for text in (self.since, self.until):
-            _check_instant(text)
+            if text is not None:
+                utc(text)
 
     @classmethod
     def from_stored(cls, stored: Mapping[str, Any]) -> Rule:
@@ -169,13 +170,24 @@ class Run:
             return self.spent_seconds / self.done * left
         return self.estimated_seconds
 
+    def ends_at(self, now: datetime) -> datetime | None:
+        """When it ended, or will if it goes on as it has, its nights and pauses included. None: who knows."""
+        if self.finished_at or self.state != "running" or not self.done or self.started_at is None:
+            return self.finished_at
+        left = self.total - self.done
+        return now + (now - self.started_at) * (left / self.done)
 
-def _check_instant(text: str | None) -> None:
-    if text is None:
-        return
+
+def utc(text: str) -> datetime:
+    """What an ISO 8601 time with its zone is in UTC.
+
+    Raises:
+        InvalidRule: it is no time, has no zone, or is beyond the calendar.
+    """
     try:
         found = datetime.fromisoformat(text)
-    except ValueError as error:
+        if found.tzinfo is not None:
+            return found.astimezone(UTC)
+    except (ValueError, OverflowError) as error:
         raise InvalidRule(f"{text!r} is no time: write 2026-03-01T08:00:00+01:00") from error
-    if found.tzinfo is None:
-        raise InvalidRule(f"{text!r} has no time zone: add it, as in 2026-03-01T08:00:00+01:00")
+    raise InvalidRule(f"{text!r} has no time zone: add it, as in 2026-03-01T08:00:00+01:00")

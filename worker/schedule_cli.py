@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 
 from vm.cli import app
+from vm.render import plain
 from vm.terminal import print_json
 from worker import reindex_show
 from worker.options import AsJson, CollectionName, Database, SourceName, opened_store
@@ -72,7 +73,7 @@ def add_schedule(
     wanted = Schedule(name, cron, Rule(reasons, *bounds), limits, time_zone, catch_up)
     with opened_store(database) as store:
         store.schedules.add(wanted)
-    typer.echo(f"{name}: next at {wanted.next_after(datetime.now().astimezone()).isoformat()}")
+    typer.echo(f"{plain(name)}: next at {wanted.next_after(datetime.now().astimezone()).isoformat()}")
 
 
 @schedule.command("list")

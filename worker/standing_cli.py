@@ -17,12 +17,13 @@ from vm.errors import QuestionError, VideoMindError
 from vm.render import plain
 from vm.terminal import print_json, progress, remark
 from worker import backtest as trying
-from worker import contract, engine
+from worker import engine
 from worker.deliveries import SECRET
 from worker.errors import InvalidRule
 from worker.jobs import AskSettings
 from worker.masking import masked
 from worker.options import WINDOW, AsJson, AskMode, Database, Options, SourceName, Window, opened_store
+from worker.reindexing import utc
 from worker.settings import current
 from worker.standing import THRESHOLD, Footage, Kept, Standing
 
@@ -40,7 +41,12 @@ Hours = Annotated[
 TimeZone = Annotated[str, typer.Option("--time-zone", metavar="ZONE", help="Of the hours: Europe/Berlin.")]
 Since = Annotated[str | None, typer.Option(metavar="INSTANT", help="Recorded at or after, with its zone.")]
 Until = Annotated[str | None, typer.Option(metavar="INSTANT", help="Recorded before.")]
-StandingIds = Annotated[list[int], typer.Argument(metavar="ID...", help="As `standing list` has them.")]
+LARGEST_ID = 2**63 - 1
+"""That a database takes."""
+StandingIds = Annotated[
+    list[int],
+    typer.Argument(metavar="ID...", min=1, max=LARGEST_ID, help="As `standing list` has them."),
+]
 
 
 @standing.command()
@@ -159,13 +165,21 @@ def backtest(
         --sample 50 --contact-sheet fence.png
     """
     check_contact_sheet(contact_sheet)
-    ask = AskSettings(parse_window(window))
     wanted = Standing(
-        question, collection, source, tuple(option or ()), mode, ask, threshold, None, None, hours, time_zone
+        question,
+        collection,
+        source,
+        tuple(option or ()),
+        mode,
+        AskSettings(parse_window(window)),
+        threshold,
+        instant(since, "--since"),
+        instant(until, "--until"),
+        hours,
+        time_zone,
     )
-    period = instant(since, "--since"), instant(until, "--until")
     with opened_store(database) as store:
-        archive = store.standing.footage(collection, source, *period)
+        archive = store.standing.footage(collection, source, wanted.active_from, wanted.active_until)
         if not archive:
             raise InvalidRule(f"there is no readable video of {place(collection, source)} from that time")
         report = _try(wanted, archive, trying.spread(archive, sample, seed), contact_sheet is not None)
@@ -204,10 +218,12 @@ def _draw(report: trying.Report, target: Path) -> None:
 
 
 def instant(text: str | None, name: str) -> datetime | None:
-    """Raises: typer.BadParameter where it is no time, or has no zone."""
+    """Raises: typer.BadParameter where it is no time, has no zone, or is beyond the calendar."""
+    if text is None:
+        return None
     try:
-        return contract.instant(text)
-    except ValueError as error:
+        return utc(text)
+    except InvalidRule as error:
         raise typer.BadParameter(str(error), param_hint=name) from error
 
 

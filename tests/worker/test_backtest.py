@@ -1,10 +1,12 @@
+import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vm.errors import NoFrames
+from vm.errors import CheckpointError, NoFrames
 from vm.moments import Span
 from worker import backtest
 from worker.backtest import EXAMPLES, Example, Trial, spread, sum_up
@@ -120,3 +122,85 @@ def test_what_cannot_be_watched_is_told_and_an_interruption_ends_it(mind, source
     assert look("bad", here) == ([], [1])
     with pytest.raises(KeyboardInterrupt):
         look("interrupted", here)
+
+
+def test_how_far_it_is_is_told_before_each_video_and_at_each_stage(mind, source, settings: Settings):
+    here = Footage(1, source.uri, source.sha256, 1, 2.0, EIGHT, EIGHT)
+    told: list[tuple[str, float]] = []
+
+    def report(stage: str, done: float) -> None:
+        told.append((stage, done))
+
+    trials = backtest.watch(
+        mind, Standing("Who?", "depot"), [here, here], settings, report, lambda *_: None, draws=False
+    )
+    assert len(list(trials)) == 2
+    assert told == [("1 of 2", 0.0), ("1 of 2: grounder", 0.0), ("2 of 2", 0.5), ("2 of 2: grounder", 0.5)]
+
+
+def test_nothing_that_was_kept_of_a_video_makes_it_look_cheap(mind, source, settings: Settings):
+    here = Footage(1, source.uri, source.sha256, 1, 2.0, EIGHT, EIGHT)
+    list(
+        backtest.watch(
+            mind, Standing("Who?", "depot"), [here], settings, lambda *_: None, lambda *_: None, draws=False
+        )
+    )
+    assert mind.hashes == [None]
+
+
+def test_where_nothing_can_be_asked_no_other_video_is_tried(mind, source, settings: Settings):
+    here = Footage(1, source.uri, source.sha256, 1, 2.0, EIGHT, EIGHT)
+
+    def refuse() -> None:
+        raise CheckpointError("no planner")
+
+    mind.answers["Who?"] = refuse
+    standing, gone = Standing("Who?", "depot"), []
+    trials = backtest.watch(
+        mind, standing, [here, here], settings, lambda *_: None, lambda *told: gone.append(told), draws=False
+    )
+    with pytest.raises(CheckpointError):
+        list(trials)
+    assert (mind.asked, gone) == (["Who?"], [])
+
+
+def test_frames_are_read_for_examples_that_may_be_shown_and_only_where_they_are_wanted(
+    mind, source, settings: Settings
+):
+    here = Footage(1, source.uri, source.sha256, 1, 2.0, EIGHT, EIGHT)
+
+    def drawn(draws: bool) -> list[bool]:
+        sample = [here] * (EXAMPLES + 1)
+        trials = backtest.watch(
+            mind, Standing("Who?", "depot"), sample, settings, lambda *_: None, lambda *_: None, draws=draws
+        )
+        return [bool(trial.example.strip) for trial in trials]
+
+    assert drawn(True) == [True] * EXAMPLES + [False]
+    assert not any(drawn(False))
+
+
+def test_neither_report_shows_what_is_secret_in_a_url_or_moves_the_cursor():
+    uri = "https://cam:hidden@host/\x1b[2J0800.mp4?key=hidden"
+    footage = replace(_footage(0), uri=uri)
+    trial = _trial(footage, (1, 2))
+    seen = replace(trial, example=replace(trial.example, answer="\x1b[31mred"))
+    report = sum_up([footage], [seen], failed=0)
+    for shown in ("\n".join(report.lines()), json.dumps(report.to_dict())):
+        assert "0800.mp4" in shown
+        assert "hidden" not in shown
+        assert "\x1b" not in shown
+
+
+def test_where_nobody_knows_when_it_was_recorded_an_example_has_no_instant():
+    archive = [_footage(0, timed=False)]
+    report = sum_up(archive, [_trial(archive[0], (1, 2))], failed=0)
+    assert report.to_dict()["examples"][0]["starts_at"] is None
+    assert report.examples[0].caption == "0.60  0.mp4  0:01.0 - 0:02.0"
+
+
+def test_without_a_hit_none_is_expected_and_the_cost_is_told():
+    archive = [_footage(0), _footage(1, hours=1)]
+    report = sum_up(archive, [_trial(archive[0])], failed=0)
+    assert (report.hits_a_day, report.examples) == (0.0, ())
+    assert report.compute_hours_a_day == pytest.approx(1.0)

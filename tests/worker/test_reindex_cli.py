@@ -145,6 +145,8 @@ def test_what_is_named_goes_into_rule_and_limits(videomind, store: Store, mind):
         (("plan", "--hours", "at night"), 3, "22:00-06:00"),
         (("plan", "--time-zone", "Europe/Nowhere"), 3, "no time zone"),
         (("plan", "--since", "2026-03-01T08:00"), 3, "no time zone: add it"),
+        (("plan", "--since", ""), 3, "is no time"),
+        (("plan", "--until", "9999-12-31T23:59-14:00"), 3, "is no time"),
         (("plan", "--source", "gate"), 3, "name both"),
         (("prune", "--older-than", "1e12"), 3, "days"),
         (("prune", "--keep", "-1"), 2, "keep"),

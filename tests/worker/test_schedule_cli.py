@@ -57,3 +57,9 @@ def test_what_cannot_be_is_told(videomind: Callable, store: Store, arguments: tu
     assert (found, out) == (code, "")
     assert told in err
     assert store.schedules.all() == []
+
+
+def test_a_name_cannot_move_the_cursor(videomind: Callable, store: Store):
+    videomind("schedule", "add", "\x1b[2Jnightly", "--cron", "0 3 * * *")
+    assert "\x1b" not in videomind("schedule", "add", "\x1b[2Jnightly", "--cron", "0 3 * * *")[1]
+    assert "\x1b" not in videomind("schedule", "list")[1]

@@ -1,8 +1,5 @@
 import json
-import os
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,31 +10,22 @@ from pydantic import SecretStr
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from tests.servers import DATABASES
 from tests.worker.made import source_of
+from vm.result import Result
 from worker.columns import Secret
 from worker.settings import Settings, using
-from worker.standing import Standing
 from worker.store import Store
 
 EIGHT = datetime(2026, 3, 1, 8, 0, tzinfo=UTC)
 QUESTION = "Who comes in?"
 HERE = ("--collection", "depot")
+BEFORE_THREE = ("--until", "2026-03-01T19:00Z")
+BACKWARDS = ("--since", "2026-03-02T00:00Z", "--until", "2026-03-01T00:00Z")
 
 
 def _lines(printed: str) -> list[dict]:
     return [json.loads(line) for line in printed.splitlines()]
-
-
-@pytest.fixture
-def answered(store: Store, registered, mind, found) -> Callable[..., None]:
-    """A video of the depot, with all that stands answered."""
-
-    def answer(sha256: str = "1" * 64, **how: object) -> None:
-        ids = registered(sha256=sha256, collection="depot", source="gate", **how)
-        for claim in store.analyses.claim_these(ids, "w", mind.fingerprint, Settings().lease):
-            store.analyses.finish(claim, found(claim.request.question))
-
-    return answer
 
 
 # Keeping them.
@@ -76,15 +64,35 @@ def test_what_may_not_be_asked_yet_is_kept_for_later(videomind: Callable, store:
         (("add", QUESTION, *HERE, "--mode", "answer"), 3, "no moments"),
         (("add", QUESTION, *HERE, "--webhook", "ftp://host/"), 3, "no URL"),
         (("add", QUESTION, *HERE, "--webhook", "https://host/"), 3, "set VIDEOMIND_WEBHOOK_SECRET"),
-        (("enable", "7"), 3, "no standing question 7"),
-        (("remove", "7"), 3, "no standing question 7"),
+        (("add", QUESTION, *HERE, "--active-until", "yesterday"), 2, "is no time"),
+        (("add", QUESTION, *HERE, "--active-from", "9999-12-31T23:59-14:00"), 2, "is no time"),
+        *(
+            ((command, identifier), code, told)
+            for command in ("enable", "disable", "remove")
+            for identifier, code, told in (("7", 3, "no standing question 7"), (str(2**63), 2, "ID"))
+        ),
         (("backtest", QUESTION, *HERE), 3, "no readable video of depot"),
+        (("backtest", QUESTION), 2, "--collection"),
+        (("backtest", " ", *HERE), 3, "empty"),
+        (("backtest", QUESTION, *HERE, "--source", ""), 3, "name collection and source"),
+        (("backtest", QUESTION, *HERE, "--sample", "0"), 2, "--sample"),
+        (("backtest", QUESTION, *HERE, "--threshold", "nan"), 3, "scores go from 0 to 1"),
+        (("backtest", QUESTION, *HERE, "--hours", "at night"), 3, "22:00-06:00"),
+        (("backtest", QUESTION, *HERE, "--time-zone", "Mars"), 3, "no time zone"),
+        (("backtest", QUESTION, *HERE, "--window", "10"), 2, "window"),
+        (("backtest", QUESTION, *HERE, "--mode", "answer"), 3, "no moments"),
+        (("backtest", QUESTION, *HERE, "--option", "one"), 3, "options"),
+        (("backtest", QUESTION, *HERE, "--since", "2026-03-01T08:00"), 2, "no time zone"),
+        (("backtest", QUESTION, *HERE, "--until", "9999-12-31T23:59-14:00"), 2, "is no time"),
+        (("backtest", QUESTION, *HERE, *BACKWARDS), 3, "before it begins"),
+        (("backtest", QUESTION, *HERE, "--contact-sheet", "nowhere/sheet.png"), 2, "no folder"),
     ],
 )
 def test_what_cannot_be_is_told(videomind: Callable, store: Store, arguments: tuple, code: int, told: str):
     found, _, err = videomind("standing", *arguments)
     assert found == code
     assert told in err
+    assert "Traceback" not in err
     assert store.standing.all() == []
 
 
@@ -97,70 +105,6 @@ def test_with_a_secret_a_webhook_is_kept_and_shown_without_what_is_secret_in_it(
         assert session.scalars(select(Secret.url)).all() == ["https://host/hits?key=hidden"]
     (row,) = _lines(videomind("standing", "list", "--json")[1])
     assert row["webhook_url"] == "https://host/hits?key=***"
-
-
-# What they find.
-
-
-def test_hits_are_shown_the_latest_last(videomind: Callable, store: Store, answered):
-    store.standing.add(Standing(QUESTION, "depot"))
-    store.standing.add(Standing("What moves?", "depot"))
-    answered(recorded_at=EIGHT)
-    code, out, _ = videomind("hits")
-    assert code == 0
-    first, second = out.splitlines()
-    assert first.startswith("1  2026-03-01 08:00:01 UTC  depot/gate  door.mp4  0:01.0 - 0:01.6  0.70  Who")
-    assert "What moves?" in second
-    (row,) = _lines(videomind("hits", "--standing", 2, "--json")[1])
-    assert (row["hit_id"], row["version"], row["delivery"]["state"]) == (2, 1, "none")
-    assert row["starts_at"] == "2026-03-01T08:00:01+00:00"
-    later = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
-    assert videomind("hits", "--since", later)[1] == ""
-    assert len(videomind("hits", "--limit", 1)[1].splitlines()) == 1
-    assert videomind("hits", "--follow", "--dead")[0] == 2
-
-
-def test_what_was_given_up_is_shown_with_its_reason_and_tried_again(
-    videomind: Callable, store: Store, answered
-):
-    store.standing.add(Standing(QUESTION, "depot", webhook_url="https://host/hits"))
-    answered()
-    assert videomind("hits", "--dead")[1] == ""
-    with store.engine.begin() as connection:
-        connection.exec_driver_sql("UPDATE hits SET delivery_state = 'dead', delivery_error = 'no answer'")
-    assert videomind("hits", "--dead")[1].endswith("dead: no answer\n")
-    assert videomind("hits", "retry")[0] == 2
-    assert videomind("hits", "retry", 1, "--dead")[0] == 2
-    assert videomind("hits", "retry", 7)[1] == "0 will be tried again\n"
-    assert videomind("hits", "retry", 1)[1] == "1 will be tried again\n"
-    assert videomind("hits", "retry", "--dead")[1] == "0 will be tried again\n"
-    assert store.hits.latest()[0].delivery_state == "pending"
-
-
-def test_new_hits_are_shown_as_they_come_until_somebody_interrupts(store: Store, url: str, answered):
-    store.standing.add(Standing(QUESTION, "depot"))
-    answered("1" * 64, recorded_at=EIGHT)
-    command = "import sys; from worker import cli; sys.argv[0] = 'videomind'; cli.main()"
-    arguments = ("hits", "--follow", "--json", "--database", url)
-    following = subprocess.Popen(
-        [sys.executable, "-c", command, *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONUNBUFFERED": "1"},
-    )
-    try:
-        shown = [json.loads(following.stdout.readline())["hit_id"]]
-        for number in (2, 3):
-            answered(f"{number}" * 64, recorded_at=EIGHT + timedelta(hours=number))
-            shown.append(json.loads(following.stdout.readline())["hit_id"])
-        following.send_signal(signal.SIGINT)
-        rest, err = following.communicate(timeout=60)
-    finally:
-        following.kill()
-    assert shown == [1, 2, 3]
-    assert (following.returncode, rest) == (130, "")
-    assert "Traceback" not in err
 
 
 # Trying them.
@@ -241,3 +185,114 @@ def test_where_nothing_can_be_watched_nothing_is_told(videomind: Callable, mind,
     code, out, err = videomind("standing", "backtest", QUESTION, *HERE)
     assert (code, out) == (3, "")
     assert "no video could be watched" in err
+
+
+@pytest.mark.parametrize("database", DATABASES)
+def test_in_json_a_trial_has_all_that_is_told(videomind: Callable, mind, archive: list[Path]):
+    how = (*HERE, *BEFORE_THREE, "--sample", 1, "--json")
+    (report,) = _lines(videomind("standing", "backtest", QUESTION, *how)[1])
+    assert report["archive"] == {"videos": 3, "hours": pytest.approx(6 / 3600), "days": 1.0}
+    assert report["sample"] == {"videos": 1, "failed": 0, "hours": pytest.approx(2 / 3600), "hits": 1}
+    assert report["hours_a_day"] == pytest.approx(6 / 3600)
+    assert report["hits_a_day"] == pytest.approx(3.0)
+    rate = report["compute_seconds_per_video_second"]
+    assert rate > 0
+    assert report["compute_hours_a_day"] == pytest.approx(rate * 6 / 3600)
+    (example,) = report["examples"]
+    number = int(Path(example.pop("video")).stem)
+    when = (EIGHT + timedelta(hours=4 * number, seconds=1)).isoformat()
+    assert example == {
+        "start_seconds": 1.0,
+        "end_seconds": 1.6,
+        "starts_at": when,
+        "score": 0.7,
+        "answer": "through the door",
+    }
+
+
+def test_a_trial_asks_as_the_standing_question_would(
+    videomind: Callable, mind, archive, found, monkeypatch: pytest.MonkeyPatch
+):
+    asked: list[dict] = []
+
+    def ask(question: str, **how: object) -> Result:
+        asked.append({"question": question, **how})
+        return found(question)
+
+    monkeypatch.setattr(mind, "_ask", ask)
+    how = ("--mode", "ground", "--window", "none", "--option", "a guard", "--option", "nobody")
+    assert videomind("standing", "backtest", QUESTION, *HERE, *BEFORE_THREE, "--sample", 1, *how)[0] == 0
+    (first,) = asked
+    assert (first["question"], first["mode"], first["window"]) == (QUESTION, "ground", None)
+    assert first["options"] == ("a guard", "nobody")
+
+
+@pytest.mark.parametrize("database", DATABASES)
+def test_only_what_comes_from_there_is_tried(
+    videomind: Callable, store: Store, mind, archive, registered, encode, tmp_path: Path
+):
+    uri, sha256 = source_of(encode(tmp_path / "yard.mp4", seed=9))
+    registered(uri=uri, sha256=sha256, collection="depot", source="yard", recorded_at=EIGHT)
+
+    def opened(*where: str) -> list[str]:
+        mind.opened.clear()
+        videomind("standing", "backtest", QUESTION, *where)
+        return sorted(path.name for path in mind.opened)
+
+    gate = ["0.mp4", "1.mp4", "2.mp4", "4.mp4", "5.mp4"]
+    assert opened(*HERE) == [*gate, "yard.mp4"]
+    assert opened(*HERE, "--source", "gate") == gate
+    assert opened(*HERE, "--source", "yard") == ["yard.mp4"]
+    assert opened(*HERE, "--source", "cellar") == []
+    assert opened("--collection", "nowhere") == []
+
+
+@pytest.mark.parametrize("database", DATABASES)
+def test_a_trial_expects_the_hits_that_come_once_the_question_stands(
+    videomind: Callable, store: Store, mind, encode, found, registered, tmp_path: Path
+):
+    places = [("gate", 0), ("gate", 2), ("gate", 60), ("yard", 0)]  # the first two go on into each other
+    videos = [source_of(encode(tmp_path / f"{number}.mp4", seed=number)) for number in range(len(places))]
+
+    def hand_in() -> list[int]:
+        return [
+            analysis
+            for (uri, sha256), (source, second) in zip(videos, places, strict=True)
+            for analysis in registered(
+                uri=uri,
+                sha256=sha256,
+                collection="depot",
+                source=source,
+                recorded_at=EIGHT + timedelta(seconds=second),
+            )
+        ]
+
+    hand_in()
+    (report,) = _lines(videomind("standing", "backtest", QUESTION, *HERE, "--threshold", "0.3", "--json")[1])
+    videomind("standing", "add", QUESTION, *HERE, "--threshold", "0.3")
+    for claim in store.analyses.claim_these(hand_in(), "w", mind.fingerprint, Settings().lease):
+        store.analyses.finish(claim, found(QUESTION))
+    came = len(store.hits.latest())
+    assert report["sample"]["hits"] == came
+    assert came < 2 * len(places)
+
+
+def test_an_interruption_ends_a_trial_at_once(videomind: Callable, mind, archive, found):
+    def interrupt() -> Result:
+        signal.raise_signal(signal.SIGINT)
+        return found(QUESTION)
+
+    mind.answers[QUESTION] = interrupt
+    code, out, err = videomind("standing", "backtest", QUESTION, *HERE)
+    assert (code, out, err) == (130, "", "videomind: interrupted\n")
+    assert len(mind.asked) == 1
+
+
+def test_a_picture_that_cannot_be_written_takes_no_report_away(
+    videomind: Callable, mind, archive, tmp_path: Path
+):
+    target = tmp_path / f"{'long' * 100}.png"
+    code, out, err = videomind("standing", "backtest", QUESTION, *HERE, "--contact-sheet", target)
+    assert code == 3
+    assert "6.0 hits a day expected" in out
+    assert "cannot be written" in err
