@@ -1,7 +1,7 @@
 """What Prometheus is told: depth and age of the queues, seconds per stage, frames, failures.
 
 Worker processes count for themselves (prometheus_client's files, one per process); the one that serves
-the port adds them up, and asks the database about the queues whenever it is looked at.
+the port adds them up, and asks the database about queues and deliveries whenever it is looked at.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def timed(stage: str) -> Iterator[None]:
 
 
 class QueueCollector(Collector):
-    """The queues as the database has them at the moment somebody looks."""
+    """Queues and deliveries as the database has them at the moment somebody looks."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -76,7 +76,7 @@ class QueueCollector(Collector):
     def collect(self) -> Iterable[Metric]:
         reachable = GaugeMetricFamily("videomind_database_up", "Whether the database answers.")
         try:
-            depths = self._store.queues.depths()
+            depths, dead = self._store.queues.depths(), self._store.hits.count_dead()
         except DatabaseUnusable:
             reachable.add_metric([], 0)
             yield reachable
@@ -91,6 +91,7 @@ class QueueCollector(Collector):
             running.add_metric([queue], depth.running)
             oldest.add_metric([queue], depth.oldest)
         yield from (waiting, running, oldest)
+        yield GaugeMetricFamily("videomind_dead_deliveries", "Hits whose webhook was given up.", dead)
 
 
 def serve(port: int, store: Store) -> None:

@@ -11,9 +11,11 @@ from rich.table import Table
 
 from vm.moments import Span
 from vm.render import describe, plain
-from worker.reindexing import Run, Selection
+from worker.reindexing import ItemState, Run, Selection
 from worker.scheduling import Planned
 from worker.store.diffs import Change, Changed
+
+_SHOWN_STATES: tuple[ItemState, ...] = ("switched", "unchanged", "failed")
 
 
 def selection_lines(found: Selection) -> Iterator[str]:
@@ -29,23 +31,29 @@ def selection_lines(found: Selection) -> Iterator[str]:
 
 def run_values(run: Run) -> dict[str, Any]:
     """For machines."""
-    return {**asdict(run), "done": run.done, "total": run.total, "remaining_seconds": run.remaining_seconds}
+    return {
+        **asdict(run),
+        "done": run.done,
+        "total": run.total,
+        "remaining_seconds": run.remaining_seconds,
+        "ends_at": run.ends_at(datetime.now(UTC)),
+    }
 
 
 def run_table(runs: Sequence[Run]) -> Table:
     """The latest first."""
-    table = _table("run", "state", "done", "switched", "failed", "compute", "to come", "began")
+    table = _table("run", "state", "done", *_SHOWN_STATES, "compute", "to come", "began", "ends")
     for run in runs:
-        left = run.remaining_seconds
+        left, ends = run.remaining_seconds, run.ends_at(datetime.now(UTC))
         table.add_row(
             str(run.id),
             run.state.replace("_", " "),
             f"{run.done} of {run.total}",
-            str(run.items.get("switched", 0)),
-            str(run.items.get("failed", 0)),
+            *(str(run.items.get(state, 0)) for state in _SHOWN_STATES),
             _duration(run.spent_seconds),
             "?" if left is None else _duration(left),
-            f"{run.started_at:%Y-%m-%d %H:%M} UTC" if run.started_at else "",
+            _clock(run.started_at),
+            f"{'' if run.finished_at else 'about '}{_clock(ends)}" if ends else "",
         )
     return table
 
@@ -95,6 +103,10 @@ def _table(*columns: str) -> Table:
     for column in columns:
         table.add_column(column, justify="left", overflow="fold")
     return table
+
+
+def _clock(instant: datetime | None) -> str:
+    return f"{instant:%Y-%m-%d %H:%M} UTC" if instant else ""
 
 
 def _duration(seconds: float) -> str:

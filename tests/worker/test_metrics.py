@@ -3,7 +3,8 @@ import urllib.request
 import pytest
 from prometheus_client import REGISTRY
 
-from tests.servers import free_port
+from tests.servers import DATABASES, free_port
+from tests.worker import archive_example
 from vm.errors import NoFrames
 from worker import metrics
 from worker.store import Store
@@ -31,6 +32,17 @@ def test_the_queues_are_shown_as_they_are_when_looked_at(shown, store: Store, re
     assert values['videomind_running{queue="analyse"}'] == 1
     assert values['videomind_oldest_seconds{queue="analyse"}'] >= 0
     assert values["videomind_database_up"] == 1
+
+
+@pytest.mark.parametrize("database", DATABASES)
+def test_deliveries_that_were_given_up_are_shown_until_they_are_tried_again(shown, store: Store):
+    archive_example.fill(store)
+    assert shown()["videomind_dead_deliveries"] == 0
+    with store.engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE hits SET delivery_state = 'dead'")
+    assert shown()["videomind_dead_deliveries"] == store.hits.count_dead() == 1
+    store.hits.retry()
+    assert shown()["videomind_dead_deliveries"] == 0
 
 
 def test_a_database_that_is_gone_is_shown_as_gone(shown, store: Store):

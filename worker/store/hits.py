@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import Select, select, update
+from sqlalchemy import Select, func, select, update
 from sqlalchemy.orm import joinedload
 
 from vm.moments import Span
@@ -60,6 +60,12 @@ class Hits:
             query = query.where(HitRow.delivery_state == state)
         with self._sessions.reading() as session:
             return [_hit(row) for row in reversed(session.scalars(query).all())]
+
+    def count_dead(self) -> int:
+        """How many were given up, and still are."""
+        dead = select(func.count()).where(HitRow.delivery_state == "dead")
+        with self._sessions.reading() as session:
+            return session.scalar(dead) or 0
 
     def take_due(self, patience: timedelta, but: Ids[int] = ()) -> Delivery | None:
         """The next delivery to make: nobody else gets it within `patience`. At least once, perhaps twice.
