@@ -13,7 +13,7 @@ from worker.errors import BrokerUnusable
 
 log = logging.getLogger(__name__)
 
-_TASKS = {FETCH: "videomind.ingest", ANALYSE: "videomind.analyse"}
+_TASKS = {FETCH: "videomind.fetch", ANALYSE: "videomind.analyse"}
 
 
 def wake(queue: str, count: int = 1) -> None:

@@ -19,7 +19,7 @@ app.conf.update(
     task_queues=[Queue(name, Exchange(name), routing_key=name) for name in (INGEST, FETCH, ANALYSE, SWEEP)],
     task_default_queue=INGEST,
     task_routes={
-        "videomind.ingest": {"queue": FETCH},
+        "videomind.fetch": {"queue": FETCH},
         "videomind.analyse": {"queue": ANALYSE},
         "videomind.sweep": {"queue": SWEEP},
     },

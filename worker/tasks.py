@@ -11,9 +11,9 @@ from typing import Any
 
 from celery import Task
 
-from worker import broker, engine, service
+from worker import engine, service
 from worker import sweep as sweeping
-from worker.celery_app import FETCH, INGEST, app
+from worker.celery_app import app
 from worker.errors import DatabaseUnusable
 from worker.settings import current
 
@@ -55,13 +55,10 @@ def ingest_directory(task: Task, *unnamed: Any, **arguments: Any) -> list[dict[s
     return [asdict(accepted) for accepted in found]
 
 
-@app.task(name="videomind.ingest", bind=True)
-def ingest(task: Task, *_: Any, **__: Any) -> None:
+@app.task(name="videomind.fetch")
+def fetch(*_: Any, **__: Any) -> None:
     """Takes in the submission that is next."""
-    if task.request.delivery_info.get("routing_key") == INGEST:
-        broker.wake(FETCH)  # an older worker sent it to those who accept, whom downloads would keep from it
-    else:
-        service.take_in(engine.registrar())
+    service.take_in(engine.registrar())
 
 
 @app.task(name="videomind.analyse")

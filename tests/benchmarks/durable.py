@@ -10,16 +10,25 @@ from pathlib import Path
 
 from tests import servers
 
+_AS_ADVISED = ("shared_buffers=4GB",)
 _SHIPPED = ("fsync=on", "full_page_writes=on", "synchronous_commit=on", "autovacuum=on")
 
 
 class Durable(servers.PostgreSQL):
     """What was committed is there after a power cut."""
 
+    settings = _SHIPPED
+
     def start(self) -> None:
-        for setting in _SHIPPED:  # of two the later one holds
+        for setting in self.settings:  # of two the later one holds
             self._command = [*self._command, "-c", setting]
         super().start()
+
+
+class Roomy(Durable):
+    """With as much memory for its pages as its makers advise where it has a machine to itself."""
+
+    settings = _AS_ADVISED
 
 
 @contextmanager

@@ -132,6 +132,16 @@ class Dialect:
             return f"strftime('%Y-%m-%d %H:%M:%S', {seconds}, 'unixepoch') || '.000000'"
         return f"to_timestamp({seconds})"
 
+    def days(self, began: str, ended: str) -> str:
+        """The words for the days and months of two instants, in seconds since 1970: see `worker.daywords`."""
+        if self.sqlite:
+            each = [f"strftime('%Y%m', {at}, 'unixepoch')" for at in (began, ended)]
+            day = [f"strftime('%Y%m%d', {at}, 'unixepoch')" for at in (began, ended)]
+            named = [f"'day' || {d} || ' month' || {m}" for d, m in zip(day, each, strict=True)]
+            return f"{named[0]} || CASE WHEN {day[0]} = {day[1]} THEN '' ELSE ' ' || {named[1]} END"
+        told = [f'to_char(to_timestamp({at}), \'"day"YYYYMMDD "month"YYYYMM\')' for at in (began, ended)]
+        return " || ' ' || ".join(told)
+
     def document(self, words: str) -> str:
         return words if self.sqlite else f"to_tsvector('simple', {words})"
 
@@ -280,7 +290,8 @@ def _moments(dialect: Dialect) -> Table:
 
 
 def _search_index(dialect: Dialect) -> Table:
-    words = "analyses.question || ' ' || analyses.query || ' ' || answers.text"
+    words = "analyses.question || ' ' || analyses.query || ' ' || answers.text || ' ' || "
+    words += dialect.days(_ASKED, f"{_ASKED} + {LENGTH}")
     columns = {"analysis_id": "analyses.id", "document": dialect.document(words)}
     if dialect.sqlite:
         columns["rowid"] = "analyses.id"

@@ -176,12 +176,11 @@ class Farm:
 
     def wake(self, queue: str) -> None:
         """One message, as the program itself sends it."""
-        task = "ingest" if queue == "fetch" else queue
-        self.client.send_task(f"videomind.{task}", queue=queue)
+        self.client.send_task(f"videomind.{queue}", queue=queue)
 
     def waiting(self, *queues: str) -> bool:
-        """Whether the broker has messages for these, of whatever priority."""
-        return any(self.broker.client().keys(f"{queue}*") for queue in queues)
+        """Whether the broker has messages for these."""
+        return any(self.broker.client().llen(queue) for queue in queues)
 
     def film(self, name: str) -> Path:
         """A file that the fake decoder takes for a video."""

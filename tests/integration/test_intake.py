@@ -27,7 +27,6 @@ VIDEO = VIDEOS / "tiny3s.mp4"
 FETCHING = 2  # processes
 FLOOD = 100  # messages that are always waiting
 MOST = 50_000  # submissions; far more than are accepted until a video is fetched
-OLD = 9  # the priority that older versions gave to what is to be fetched
 
 
 @dataclass
@@ -117,8 +116,6 @@ def test_downloads_keep_neither_submissions_nor_sweeps_waiting(intake: Intake):
         intake.broker.client().delete("fetch")  # sweeps may have sent more than was needed
         intake.store.submissions.add(Submission("forgotten", VIDEO.as_uri(), ()))
         intake.until(lambda: intake.waiting("fetch") == 1)  # a sweep has found it
-        intake.client.send_task("videomind.ingest", queue="ingest", priority=OLD)
-        intake.until(lambda: intake.waiting("fetch") == 2)
         intake.submit("next", VIDEO.as_uri())
         intake.until(lambda: intake.states() == {**slow, "forgotten": "queued", "next": "queued"})
         gate.set()

@@ -40,5 +40,5 @@ def test_each_kind_of_work_waits_by_itself(redis: None):
     broker.wake(ANALYSE, 2)
     queues = {INGEST: 1, SWEEP: 1, FETCH: 3, ANALYSE: 2}
     assert {queue: broker.waiting(queue) for queue in queues} == queues
-    assert _taken(3, FETCH) == ["videomind.ingest"] * 3
+    assert _taken(3, FETCH) == ["videomind.fetch"] * 3
     assert _taken(1, SWEEP) == ["videomind.sweep"]

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -13,6 +13,7 @@ from sqlalchemy.exc import IntegrityError
 from tests.servers import DATABASES
 from worker import schema
 from worker.database import open_engine
+from worker.daywords import touched
 from worker.store import Store
 
 pytestmark = pytest.mark.parametrize("database", DATABASES)
@@ -63,10 +64,10 @@ def sql(empty: str) -> Callable[..., list[dict[str, Any]]]:
 
 
 @pytest.fixture
-def migrate(empty: str) -> Callable[[str], None]:
-    def to(revision: str) -> None:
+def migrate(empty: str) -> Callable[..., None]:
+    def to(revision: str, is_back: bool = False) -> None:
         with schema.alembic_config(empty) as config:
-            (command.downgrade if revision == "0001" else command.upgrade)(config, revision)
+            (command.downgrade if is_back or revision == "0001" else command.upgrade)(config, revision)
 
     return to
 
@@ -111,7 +112,7 @@ def test_the_way_there_and_back_can_be_gone_again(old, sql, migrate, empty: str)
         migrate("head")
         migrate("0001")
     migrate("head")
-    assert schema.check(empty) == "0004"
+    assert schema.check(empty) == "0005"
     assert len(_rows(sql)["moments"]) == 1
 
 
@@ -125,6 +126,40 @@ def test_what_an_older_program_answered_can_be_read_seen_and_searched(old, sql, 
     assert sql("SELECT video, answer, collection FROM moment_view") == [
         {"video": "file:///a.mp4", "answer": "beside the kennel", "collection": None}
     ]
+
+
+def test_what_was_asked_before_is_found_by_its_day_after_an_upgrade_and_by_its_words_after_the_way_back(
+    old, sql, migrate, empty: str
+):
+    recorded = datetime(2024, 2, 28, 23, tzinfo=UTC)
+    lengths = {1: 2 * 86_400.0, 2: 1e9, 3: None}
+    migrate("0004")
+    for video_id, length in lengths.items():
+        set_to = f"recorded_at = '2024-02-28 23:00:00.000000+00:00', duration = {length or 'NULL'}"
+        if _is_sqlite(empty):
+            set_to = set_to.replace("+00:00", "")
+        sql(f"UPDATE videos SET {set_to.replace(':', chr(92) + ':')} WHERE id = {video_id}")
+    sql("UPDATE analyses SET video_id = 3 WHERE id = 3")
+    migrate("head")
+    with Store(empty) as store:
+        for analysis_id, video_id in ((1, 1), (2, 1), (3, 3), (4, 2), (5, 2)):
+            words = touched(recorded, lengths[video_id])
+            for word in words:
+                assert analysis_id in {found.analysis_id for found in store.analyses.search(f"où {word}")}
+        for_long = [found.analysis_id for found in store.analyses.search("anyday")]
+        assert sorted(for_long) == [4, 5]
+        assert len(store.analyses.search("day20240302 où")) == 0
+        assert sorted(found.analysis_id for found in store.analyses.search("day20240301 où")) == [1, 2]
+    migrate("0004", is_back=True)
+    for statement in ("MATCH 'day20240228'", "MATCH 'kennel'"):
+        sqlite = f"SELECT analysis_id FROM search_index WHERE search_index {statement}"
+        postgresql = "SELECT analysis_id FROM search_index WHERE document @@ plainto_tsquery({})"
+        found = sql(sqlite if _is_sqlite(empty) else postgresql.format(f"'simple', {statement[6:]}"))
+        assert len(found) == ("kennel" in statement)
+
+
+def _is_sqlite(url: str) -> bool:
+    return url.startswith("sqlite")
 
 
 def test_what_an_older_program_left_waiting_or_running_is_done_by_the_new_one(old, migrate, empty: str):

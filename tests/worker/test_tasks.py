@@ -29,7 +29,7 @@ def test_the_public_names_are_fixed():
         "videomind.submit",
         "videomind.cancel",
         "videomind.ingest_directory",
-        "videomind.ingest",
+        "videomind.fetch",
         "videomind.analyse",
         "videomind.sweep",
     }

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from sqlalchemy import bindparam, select
 from sqlalchemy.orm import Session
 
-from worker import rows
+from worker import daywords, rows
 from worker.columns import Clock
 from worker.jobs import NORMAL, AskSettings, Request, digest
 from worker.store import search, switching
@@ -64,7 +64,8 @@ def ask(
         key: _new(session, video, key, request, wanted, made[request.settings])
         for key, request in new.items()
     }
-    search.index(session, list(added_now.values()))
+    when = daywords.touched(video.recorded_at, video.duration)
+    search.index(session, list(added_now.values()), when)
     return [(by_key | added_now)[key] for key in keys]
 
 

@@ -133,7 +133,7 @@ class Browse:
 
 def _conditions(session: Session, view: FromClause, wanted: Wanted) -> Iterator[ColumnElement[bool]]:
     if wanted.text is not None:
-        yield view.c.analysis_id.in_(search.matching(session, wanted.text))
+        yield view.c.analysis_id.in_(search.matching(session, wanted.text, wanted.since, wanted.until))
     if wanted.collection is not None:
         yield view.c.collection == wanted.collection
     if wanted.source is not None:

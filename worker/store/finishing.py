@@ -8,14 +8,19 @@ from sqlalchemy import Insert, bindparam, case, exists, insert, select, update
 from sqlalchemy.orm import Session, aliased
 
 from vm.result import Result
-from worker import rows
+from worker import daywords, rows
 from worker.archive_tables import ItemRow, StandingAnalysis
 from worker.columns import Base, Columns
 from worker.jobs import Claim
 from worker.store import coverage, leases, search, standing, switching
+from worker.store.sessions import together
 from worker.tables import Analysis, CoverageRow, Video
 
-_LOCK = select(Video.recorded_at).where(Video.id == bindparam("of")).with_for_update(key_share=True)
+_LOCK = (
+    select(Video.recorded_at, Video.duration)
+    .where(Video.id == bindparam("of"))
+    .with_for_update(key_share=True)
+)
 _CLEAR_CRASHES = update(Video).where(Video.id == bindparam("of"), Video.state == "readable").values(crashes=0)
 _INSERT: dict[type[Base], Insert] = {table: insert(table) for table in coverage.BELOW}
 
@@ -68,8 +73,9 @@ def finish(session: Session, claim: Claim, result: Result) -> bool:
         connection.execute(_CLEAR_CRASHES, {"of": claim.video_id})
     _clear(session, row, claim.lease.fence)
     for table, columns in rows.result_rows(row.id, result, video.recorded_at).items():
-        connection.execute(_INSERT[table], columns)
-    search.index(session, [row], result.answer.text if result.answer else None)
+        connection.execute(_INSERT[table], together(columns))
+    when = daywords.touched(video.recorded_at, video.duration)
+    search.index(session, [row], when, result.answer.text if result.answer else None)
     if row.is_of_run or not row.current:
         switching.follow(session, [row])
     if row.is_standing or row.run_id is not None:

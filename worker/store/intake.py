@@ -14,8 +14,8 @@ from worker import rows
 from worker.errors import Cancelled, Quarantined
 from worker.jobs import Intake, Origin, Submission
 from worker.masking import masked
-from worker.store import asking, coverage, leases
-from worker.store.sessions import Sessions, added, found_or_added
+from worker.store import asking, coverage, leases, search
+from worker.store.sessions import Sessions, added, found_or_added, together
 from worker.store.standing import ask_standing
 from worker.tables import Analysis, Collection, RequestRow, SourceRow, Video
 from worker.tables import Submission as SubmissionRow
@@ -134,6 +134,7 @@ def _video(session: Session, submission: Submission, checked: Checked) -> tuple[
         video.recorded_at_origin = checked.recorded_at_origin
         if before != checked.recorded_at:
             coverage.retime(session, video)
+            search.retime(session, video)
     return video, False
 
 
@@ -184,7 +185,7 @@ def _answer_with(session: Session, submission_id: int, analysis_ids: Sequence[in
         {"of": submission_id, "place": place, "answer": id} for place, id in enumerate(analysis_ids, start=1)
     ]
     if each:
-        session.connection().execute(_ANSWERED, each)
+        session.connection().execute(_ANSWERED, together(each))
 
 
 def _analyses(

@@ -1,4 +1,5 @@
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -9,6 +10,9 @@ from vm.errors import NoFrames
 from vm.moments import Span
 from vm.result import Answer
 from worker.store import Store
+from worker.store.browse import Wanted
+
+NIGHT = datetime(2026, 5, 31, 23, 59, 59, tzinfo=UTC)  # of a video that lasts for two seconds
 
 
 @pytest.fixture
@@ -54,6 +58,45 @@ def test_a_question_that_is_asked_anew_is_found_once(store: Store, registered, c
     store.analyses.finish(claim()[0], result)
     assert find("comes") == ids
     assert counted("search_index") == [1]
+
+
+def test_the_days_of_a_recording_are_words_as_well(store: Store, registered, claim, result, find):
+    (night,) = registered("Who?", sha256="1", recorded_at=NIGHT)
+    (day,) = registered("Who?", sha256="2", recorded_at=NIGHT + timedelta(hours=12))
+    (unknown,) = registered("Who?", sha256="3")
+    for _ in range(2):
+        assert sorted(find("who")) == [night, day, unknown]
+        assert find("who day20260531") == [night]
+        assert sorted(find("month202606 who")) == [night, day]
+        assert find("who day20260601 day20260531") == [night]
+        for waiting in [*claim(), *claim(), *claim()]:
+            store.analyses.finish(waiting, result)
+
+
+def test_when_it_is_known_later_when_a_video_was_recorded_its_words_are_kept_anew(
+    store: Store, registered, claim, result, find
+):
+    answered, waiting = registered("Who?", "Why?")
+    store.analyses.finish(claim()[0], result)
+    assert find("day20260531") == []
+    registered("How?", recorded_at=NIGHT)
+    assert sorted(find("day20260531"))[:2] == [answered, waiting]
+    assert find("day20260531 through") == find("through") == [answered]
+    registered("Who?", recorded_at=NIGHT + timedelta(days=1))
+    assert find("day20260531") == []
+    assert find("day20260602 through") == [answered]
+
+
+@pytest.mark.parametrize("length", [timedelta(hours=1), timedelta(days=3), timedelta(days=60)])
+def test_words_within_a_time_are_those_of_then(store: Store, registered, claim, result, length: timedelta):
+    for number in range(12):
+        registered("Who?", sha256=f"{number}", recorded_at=NIGHT + number * timedelta(hours=20))
+        store.analyses.finish(claim()[0], result)
+    since = NIGHT + timedelta(days=2)
+    within = {"since": since, "until": since + length, "limit": 100}
+    found = store.browse.moments(Wanted(text="who", **within), rank=None)
+    assert found == store.browse.moments(Wanted(**within), rank=None)
+    assert len(found.values) > 0 or length < timedelta(days=1)
 
 
 def test_only_as_many_as_are_wanted_are_given(registered, find):
