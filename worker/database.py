@@ -36,7 +36,7 @@ BUSY_TIMEOUT_MS = 30_000
 IDLE_TIMEOUT_MS = 30_000
 """How long PostgreSQL lets a transaction wait for its next statement, before it ends the connection."""
 
-IDLE_SECONDS = 1.0
+IDLE_SECONDS = 0.1
 """A connection that nobody has used for so long is looked at before it is used again."""
 
 

@@ -12,8 +12,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any, TypeVar
 from uuid import uuid4
@@ -23,9 +23,9 @@ from celery import Celery
 from sqlalchemy import inspect, text
 from sqlalchemy.exc import DBAPIError
 
-from tests import servers
+from tests import forked, servers
 from tests.integration.made import ROWS
-from worker import schema, supervisor
+from worker import schema
 from worker.jobs import Request, Submission
 from worker.store import Store
 
@@ -36,7 +36,21 @@ PATIENCE = 300.0
 QUEUES = {"ingest": "ingest,sweep"}
 """What a worker serves, where that is not the one queue it is named after."""
 
-COMMAND = (sys.executable, "-m", "celery", "--app=tests.integration.fake_worker")
+CELERY = """
+import os, sys
+from worker import supervisor
+os.setsid()
+supervisor._end_with(os.getppid())
+for number in (1, 2):
+    os.dup2(os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT), number)
+os.environ.clear()
+os.environ.update(environment)
+os.chdir(root)
+sys.path.insert(0, root)
+sys.argv = ["celery", "--app=tests.integration.fake_worker", *arguments]
+from celery.__main__ import main
+main()
+"""
 
 Row = tuple[Any, ...]
 Found = TypeVar("Found")
@@ -64,7 +78,7 @@ class Farm:
     folder: Path
     variables: dict[str, str] = field(default_factory=dict)
     keeps: bool = False
-    processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    processes: dict[str, ForkServerProcess] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._own: dict[str, dict[str, str]] = {}
@@ -92,16 +106,12 @@ class Farm:
             **self.variables,
             **self._own[name],
         }
-        with self._log(name).open("ab") as log:
-            self.processes[name] = subprocess.Popen(
-                [*COMMAND, *self._arguments(name)],
-                env=environment,
-                cwd=ROOT,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-                preexec_fn=partial(supervisor._end_with, os.getpid()),
-            )
+        self._log(name).touch()
+        given = {"environment": environment, "arguments": self._arguments(name)}
+        started = forked.process(CELERY, {**given, "log": str(self._log(name)), "root": str(ROOT)})
+        while started.exitcode is None and os.getpgid(started.pid) != started.pid:
+            time.sleep(0.001)  # only then it can be killed with all that it starts
+        self.processes[name] = started
 
     def _arguments(self, name: str) -> list[str]:
         kind = name.partition("-")[0]
@@ -143,7 +153,7 @@ class Farm:
         """Both processes of each worker, as far as they are there."""
         found = []
         for name, process in self.processes.items():
-            if process.poll() is None and not name.startswith("beat"):
+            if process.exitcode is None and not name.startswith("beat"):
                 found += [psutil.Process(process.pid), *self._children(name)]
         return found
 
@@ -155,14 +165,14 @@ class Farm:
 
     def revive(self) -> None:
         for name, process in list(self.processes.items()):
-            if process.poll() is not None:
+            if process.exitcode is not None:
                 self._start(name)
 
     def stop(self) -> None:
         for process in self.processes.values():
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+            process.join()
         self.store.engine.dispose()
 
     def submit(self, uri: str | Path, *questions: str, messages: int = 1) -> int:
@@ -180,7 +190,7 @@ class Farm:
 
     def waiting(self, *queues: str) -> bool:
         """Whether the broker has messages for these."""
-        return any(self.broker.client().llen(queue) for queue in queues)
+        return bool(self.broker.client().exists(*queues))
 
     def film(self, name: str) -> Path:
         """A file that the fake decoder takes for a video."""

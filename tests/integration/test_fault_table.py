@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import signal
 import time
 from collections import Counter
 from pathlib import Path
@@ -36,11 +35,11 @@ def test_a_message_that_a_stopped_worker_took_with_it_is_sent_again_by_the_sweep
         farm.wake("fetch")
         if not farm.waiting("fetch"):
             break  # handed to a worker that will never read it
-        farm.broker.client().delete(*farm.broker.client().keys("fetch*"))  # it was not waiting just then
+        farm.broker.client().delete("fetch")  # it was not waiting just then
         worker.resume()
         time.sleep(0.2)
     worker.kill()
-    farm.processes["fetch"].wait()
+    farm.processes["fetch"].join()
     farm.revive()
     farm.ready("fetch", starts=2)
     assert farm.states("submissions") == {"queued": 1}
@@ -61,7 +60,7 @@ def test_what_a_worker_was_at_that_was_stopped_and_killed_does_not_wait_for_its_
     for process in both:
         process.kill()
     farm.gate.touch()
-    farm.processes["analyse"].wait()
+    farm.processes["analyse"].join()
     farm.revive()
     farm.start("ingest", "beat")
     farm.until("SELECT state, attempts, losses FROM analyses", ("succeeded", 2, 1))
@@ -121,10 +120,11 @@ def test_told_to_end_a_worker_finishes_what_it_is_at_and_leaves_the_rest(farm: F
     farm.start("fetch", "analyse")
     farm.until("SELECT state FROM analyses ORDER BY id", ("running",), ("queued",), ("queued",))
     ending = farm.processes.pop("analyse")
-    ending.send_signal(signal.SIGTERM)
+    ending.terminate()
     farm.wait(lambda: "Warm shutdown" in farm.told("analyse"))
     farm.gate.touch()
-    assert ending.wait(servers.START_SECONDS) == 0
+    ending.join(servers.START_SECONDS)
+    assert ending.exitcode == 0
     assert farm.rows("SELECT state FROM analyses ORDER BY id") == [("succeeded",), ("queued",), ("queued",)]
     farm.start("analyse")  # and no beat: the messages are still there
     farm.until("SELECT state, max(attempts), count(*) FROM analyses GROUP BY state", ("succeeded", 1, 3))

@@ -9,15 +9,17 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from itertools import count
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
-from typing import Any
 
 import av
 import numpy as np
 import pytest
 
 import vm.chain
+from tests import forked
 from vm import Candidate, ChainSettings, Result, Span, VideoMind
 from vm.cast import Cast
 from vm.chain import grounding_windows
@@ -226,29 +228,43 @@ from dataclasses import replace
 from pathlib import Path
 from vm import VideoMind
 from vm.feature_cache import FeatureCache
-checkpoint, video, folder, trouble = sys.argv[1:]
+os.dup2(os.open(err, os.O_WRONLY | os.O_CREAT), 2)
 torch.set_num_threads(1)
 mind = VideoMind.load(checkpoint, device="cpu", feature_cache=FeatureCache(Path(folder)))
-if trouble == "full disk":
-    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
 if trouble == "power cut":
     Path.rename = lambda *paths: os.kill(os.getpid(), signal.SIGKILL)
-for question in ("Why did the man appear?", "When?"):
-    result = mind.ask(video, question)
-    print(json.dumps([repr(replace(result, seconds={})), sorted(result.seconds)]))
+with open(out, "w") as told:
+    if trouble == "full disk":
+        resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
+    for question in ("Why did the man appear?", "When?"):
+        result = mind.ask(video, question)
+        print(json.dumps([repr(replace(result, seconds={})), sorted(result.seconds)]), file=told)
 """
 
-Asking = Callable[..., "subprocess.Popen[str]"]
+
+@dataclass(frozen=True)
+class Asked:
+    """A process that asks, and the files it writes to: its results, and its complaints."""
+
+    process: ForkServerProcess
+    out: Path
+    err: Path
+
+
+Asking = Callable[..., Asked]
 
 
 @pytest.fixture
 def start_asking(miniature: Path, short_video: Path, tmp_path: Path) -> Asking:
     """Start a process that puts two questions to the short video, with a cache below `tmp_path`."""
+    numbers = count()
 
-    def start(trouble: str = "", folder: str = "features") -> subprocess.Popen[str]:
-        arguments = [str(miniature), str(short_video), str(tmp_path / folder), trouble]
-        pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        return subprocess.Popen([sys.executable, "-c", ASKING, *arguments], **pipes)
+    def start(trouble: str = "", folder: str = "features") -> Asked:
+        number = next(numbers)
+        out, err = tmp_path / f"{number}.out", tmp_path / f"{number}.err"
+        given = {"checkpoint": miniature, "video": short_video, "folder": tmp_path / folder}
+        told = {"out": str(out), "err": str(err), "trouble": trouble}
+        return Asked(forked.process(ASKING, {**given, **told}), out, err)
 
     return start
 
@@ -260,11 +276,12 @@ def found(mind: VideoMind, short_video: Path) -> list[str]:
     return [repr(replace(result, seconds={})) for result in results]
 
 
-def heard(asking: subprocess.Popen[str]) -> tuple[list[str], set[str], str]:
+def heard(asking: Asked) -> tuple[list[str], set[str], str]:
     """What the process found, the stages it spent time in, and its complaints."""
-    out, err = asking.communicate()
-    assert asking.returncode == 0, err
-    told = [json.loads(line) for line in out.splitlines()]
+    asking.process.join()
+    err = asking.err.read_text()
+    assert asking.process.exitcode == 0, err
+    told = [json.loads(line) for line in asking.out.read_text().splitlines()]
     return [result for result, _ in told], {stage for _, stages in told for stage in stages}, err
 
 
@@ -295,19 +312,21 @@ def test_a_disk_that_keeps_nothing_costs_a_line_in_the_log_and_no_more(
     start_asking: Asking, found: list[str], tmp_path: Path, trouble: str, folder: str
 ) -> None:
     (tmp_path / "video.mp4").touch()
-    results, stages, err = heard(start_asking(trouble, folder))
+    asked = start_asking(trouble, folder)
+    results, stages, err = heard(asked)
     assert results == found
     assert stages >= LOOKING
     assert err.count("\n") == err.count("vision features cannot be kept in") == 1
-    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [tmp_path / "video.mp4"]
+    left = {path for path in tmp_path.rglob("*") if path.is_file()} - {asked.out, asked.err}
+    assert left == {tmp_path / "video.mp4"}
 
 
 def test_a_process_that_is_killed_while_it_keeps_something_leaves_a_cache_that_works(
     start_asking: Asking, found: list[str], tmp_path: Path
 ) -> None:
     killed = start_asking("power cut")
-    killed.communicate()
-    assert killed.returncode < 0
+    killed.process.join()
+    assert killed.process.exitcode < 0
     assert [path.suffix for path in (tmp_path / "features").rglob("*") if path.is_file()] == [".partial"]
     assert heard(start_asking())[0] == found
     results, stages, _ = heard(start_asking())

@@ -147,7 +147,7 @@ class Analyses:
             _unanswered(session, let_go)
 
     def cancel(self, analysis_ids: Sequence[int]) -> None:
-        """What waits ends at once; what runs ends at its next stage."""
+        """What waits ends at once; what runs ends between two stages or windows."""
         with self._sessions.begin() as session:
             _cancel(session, Analysis.id.in_(analysis_ids))
 
