@@ -25,13 +25,13 @@ from worker.store import Store
 
 VIDEO = VIDEOS / "tiny3s.mp4"
 FETCHING = 2  # processes
-FLOOD = 100  # messages that are always waiting
+FLOOD = 20  # messages that are always waiting
 MOST = 50_000  # submissions; far more than are accepted until a video is fetched
 
 
 @dataclass
 class Intake:
-    """A worker that only takes in, on SQLite, and what tests see of it."""
+    """A worker that only takes in, and what tests see of it."""
 
     store: Store
     broker: servers.Redis
@@ -86,10 +86,10 @@ def _taking_in(intake: Intake, url: str, scratch: Path) -> Iterator[None]:
 
 
 @pytest.fixture
-def intake(sqlite_url: str, redis_url: str, redis_server: servers.Redis, tmp_path: Path) -> Iterator[Intake]:
-    with Store(sqlite_url) as store:
+def intake(postgresql_url: str, redis_url: str, redis_server: servers.Redis, tmp_path: Path) -> Iterator[Intake]:
+    with Store(postgresql_url) as store:
         made = Intake(store, redis_server)
-        with _taking_in(made, sqlite_url, tmp_path / "scratch"):
+        with _taking_in(made, postgresql_url, tmp_path / "scratch"):
             yield made
 
 
@@ -129,6 +129,6 @@ def test_videos_are_fetched_while_submissions_never_cease(intake: Intake):
         while intake.waiting("ingest") < FLOOD:
             intake.submit(str(sent), VIDEO.as_uri())
             sent += 1
-        time.sleep(0.02)
+        time.sleep(0.05)
     assert intake.waiting("ingest"), "they are still coming"
     intake.broker.client().delete("ingest")  # enough

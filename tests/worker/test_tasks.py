@@ -39,7 +39,7 @@ def test_a_submission_goes_from_message_to_result(store: Store, video, monkeypat
     monkeypatch.setattr(app, "send_task", lambda *_, **__: None)
     ids = _submit(store, uri=str(video))
     assert ids.keys() == {"submission_id", "request_ids"}
-    tasks.ingest.apply(throw=True)
+    tasks.fetch.apply(throw=True)
     tasks.analyse.apply(throw=True)
     analyses = store.submissions.analyses(ids["submission_id"])
     assert [outcome.state for outcome in store.analyses.outcomes(analyses)] == ["succeeded"]
