@@ -86,7 +86,9 @@ def _taking_in(intake: Intake, url: str, scratch: Path) -> Iterator[None]:
 
 
 @pytest.fixture
-def intake(postgresql_url: str, redis_url: str, redis_server: servers.Redis, tmp_path: Path) -> Iterator[Intake]:
+def intake(
+    postgresql_url: str, redis_url: str, redis_server: servers.Redis, tmp_path: Path
+) -> Iterator[Intake]:
     with Store(postgresql_url) as store:
         made = Intake(store, redis_server)
         with _taking_in(made, postgresql_url, tmp_path / "scratch"):
