@@ -14,10 +14,10 @@ _AS_ADVISED = ("shared_buffers=4GB",)
 _SHIPPED = ("fsync=on", "full_page_writes=on", "synchronous_commit=on", "autovacuum=on")
 
 
-class Durable(servers.PostgreSQL):
-    """What was committed is there after a power cut."""
+class _Configured(servers.PostgreSQL):
+    """With settings of its own."""
 
-    settings = _SHIPPED
+    settings: tuple[str, ...]
 
     def start(self) -> None:
         for setting in self.settings:  # of two the later one holds
@@ -25,7 +25,13 @@ class Durable(servers.PostgreSQL):
         super().start()
 
 
-class Roomy(Durable):
+class Durable(_Configured):
+    """What was committed is there after a power cut."""
+
+    settings = _SHIPPED
+
+
+class Roomy(_Configured):
     """With as much memory for its pages as its makers advise where it has a machine to itself."""
 
     settings = _AS_ADVISED

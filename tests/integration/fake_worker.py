@@ -35,6 +35,7 @@ import celery.app.base
 import celery.worker.request
 import kombu.transport.redis
 
+import worker.database
 import worker.store.leases
 from tests.integration.made import FACTS, FINGERPRINT, result
 from vm.result import Result
@@ -156,6 +157,6 @@ if "FAKE_VISIBILITY" in os.environ:
         "unacked_restore_throttle": 1,
     }
 if SKEW:
-    for module in (celery.app.base, celery.worker.request, worker.store.leases):
+    for module in (celery.app.base, celery.worker.request, worker.database, worker.store.leases):
         module.datetime = _WrongClock  # type: ignore[attr-defined]
     kombu.transport.redis.time = lambda: time.time() + SKEW

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import threading
@@ -19,7 +18,7 @@ from sqlalchemy import text
 
 from tests import servers
 from tests.integration.farm import web
-from tests.integration.test_worker import PARITY, PATIENCE, VIDEOMIND, VIDEOS
+from tests.integration.test_worker import PATIENCE, VIDEOMIND, VIDEOS, Service
 from worker.jobs import Submission
 from worker.store import Store
 
@@ -62,20 +61,8 @@ class Intake:
 
 @contextmanager
 def _taking_in(intake: Intake, url: str, scratch: Path) -> Iterator[None]:
-    environment = {
-        **os.environ,
-        "VIDEOMIND_DATABASE_URL": url,
-        "VIDEOMIND_BROKER_URL": intake.broker.url,
-        "VIDEOMIND_CHECKPOINT": str(PARITY / "checkpoint"),
-        "VIDEOMIND_BASE": str(PARITY / "base"),
-        "VIDEOMIND_MEDIA_ROOTS": str(VIDEOS),
-        "VIDEOMIND_ALLOWED_NETWORKS": "127.0.0.0/8",
-        "VIDEOMIND_SCRATCH": str(scratch),
-        "VIDEOMIND_SWEEP_SECONDS": "1",
-        "OMP_NUM_THREADS": "1",
-    }
     command = [VIDEOMIND, "worker", "--only", "ingest", "--ingest-processes", str(FETCHING)]
-    process = subprocess.Popen(command, env=environment)
+    process = subprocess.Popen(command, env=Service(url, intake.broker.url, scratch).environment)
     try:
         yield
         process.send_signal(signal.SIGTERM)

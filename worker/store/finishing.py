@@ -40,7 +40,7 @@ _END = (
         progress=1.0,
         stage="done",
         current=case((_IS_FIRST, True), else_=Analysis.current),
-        **leases.given(rows.RESULT_COLUMNS),
+        **leases.parameters(rows.RESULT_COLUMNS),
     )
     .returning(
         Analysis.id,

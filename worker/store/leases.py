@@ -188,10 +188,10 @@ def end(session: Session, job: Job, lease: Lease, **values: Any) -> bool:
 
 @cache
 def _end(job: Job, names: tuple[str, ...]) -> Update:
-    return update(job).where(held(job)).values(**ENDED, **given(names))
+    return update(job).where(held(job)).values(**ENDED, **parameters(names))
 
 
-def given(names: Iterable[str]) -> dict[str, Any]:
+def parameters(names: Iterable[str]) -> dict[str, Any]:
     """The columns of a statement that is built once: each as a parameter with `new_` before its name."""
     return {name: bindparam(f"new_{name}") for name in names}
 
