@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy import (
     JSON,
     BigInteger,
+    Boolean,
     CheckConstraint,
     DateTime,
     Dialect,
@@ -25,6 +26,7 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     cast,
+    literal,
     text,
 )
 from sqlalchemy.ext.compiler import compiles
@@ -94,6 +96,32 @@ def _clock_of_postgresql(clock: Clock, compiler: Any, **how: Any) -> str:
 def _clock_of_sqlite(clock: Clock, compiler: Any, **how: Any) -> str:
     """See `worker.database`: SQLite's own clock counts no microseconds."""
     return f"clock({compiler.process(clock.clauses, **how) or 0})"
+
+
+class Turn(FunctionElement[bool]):
+    """True, once nobody else is at the same in another transaction: on PostgreSQL it is waited for, and kept
+    until this transaction has ended. SQLite's writers take turns anyway.
+
+    Who has its turn and is gone is not waited for: see `worker.database.IDLE_TIMEOUT_MS`.
+    """
+
+    type = Boolean()
+    inherit_cache = True
+    name = "turn"
+
+    def __init__(self, what: str) -> None:
+        super().__init__(literal(what))
+
+
+@compiles(Turn, "postgresql")
+def _turn_of_postgresql(turn: Turn, compiler: Any, **how: Any) -> str:
+    what = compiler.process(turn.clauses, **how)
+    return f"((SELECT pg_advisory_xact_lock(hashtext({what}))) IS NOT NULL)"
+
+
+@compiles(Turn, "sqlite")
+def _turn_of_sqlite(turn: Turn, compiler: Any, **how: Any) -> str:
+    return "1"
 
 
 class PlainText(TypeDecorator[str]):

@@ -98,13 +98,13 @@ def submission_of(row: SubmissionRow | Columns, requests: Sequence[Columns]) -> 
     )
 
 
-def claim_of(row: Columns, uri: str, sha256: str) -> Claim:
+def claim_of(row: Columns, uri: str) -> Claim:
     return Claim(
         Lease(row.id, row.fence),
         row.attempts,
         row.video_id,
         uri,
-        sha256,
+        row.sha256,
         request_of(row),
         row.fingerprint,
         row.priority,

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
+from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, bindparam, exists, select, update
+from sqlalchemy import ColumnElement, ScalarSelect, Select, and_, bindparam, exists, select, update
 from sqlalchemy.orm import Session, aliased, joinedload, selectinload
+from sqlalchemy.sql.dml import ReturningUpdate
 
 from vm.result import Result
 from worker import rows
 from worker.archive_tables import StandingAnalysis
-from worker.columns import Clock, Columns
+from worker.columns import Clock, Turn
 from worker.errors import Quarantined
 from worker.jobs import Claim, Lease, Outcome
 from worker.masking import HIDDEN
@@ -23,21 +25,43 @@ MOST_TOGETHER = 32
 """Questions taken at once on one video, so that no video keeps a worker from more urgent ones for long."""
 
 
-_FIRST = aliased(Analysis)
-_TOGETHER = (
+_OF_CHECKPOINT = Analysis.fingerprint == bindparam("checkpoint")
+_SOONER = (Analysis.priority.desc(), Analysis.submitted_at, Analysis.id)
+
+
+def _next_video(*which: ColumnElement[bool]) -> ScalarSelect[int]:
+    """The id of the video that the next analysis is about."""
+    of = aliased(Analysis)
+    first = leases.first(Analysis, _OF_CHECKPOINT, *which).scalar_subquery()
+    return select(of.video_id).where(of.id == first).scalar_subquery()
+
+
+def _claiming(chosen: Select[int]) -> ReturningUpdate[Any]:
+    """Claims what is chosen, which is locked, and gives also where the videos are."""
+    ids = chosen.cte("chosen")
+    places = [
+        select(column).where(Video.id == Analysis.video_id).correlate(Analysis).scalar_subquery().label(name)
+        for name, column in {"uri": Video.shown_uri, "sha256": Video.sha256}.items()
+    ]
+    return leases.taking(Analysis).where(Analysis.id.in_(select(ids.c.id))).returning(*places)
+
+
+_FREE = leases.claimable(Analysis, bindparam("most_attempts")), _OF_CHECKPOINT
+# Two that do it at once would share one video's questions.
+_CLAIM = _claiming(
     select(Analysis.id)
-    .where(
-        leases.claimable(Analysis, bindparam("most_attempts")),
-        Analysis.fingerprint == bindparam("fingerprint"),
-        Analysis.video_id == select(_FIRST.video_id).where(_FIRST.id == bindparam("first")).scalar_subquery(),
-    )
-    .order_by(Analysis.priority.desc(), Analysis.submitted_at, Analysis.id)
+    .where(*_FREE, Analysis.video_id == _next_video(Turn("claim")))
+    .order_by(*_SOONER)
     .limit(MOST_TOGETHER)
     .with_for_update(skip_locked=True)
 )
-_PLACE = select(Video.id, Video.shown_uri.label("uri"), Video.sha256)
-_PLACES = _PLACE.where(Video.id.in_(bindparam("ids", expanding=True)))
-_PLACE_OF = _PLACE.join(Analysis).where(Analysis.id == bindparam("first"))
+_CLAIM_THESE = _claiming(
+    select(Analysis.id)
+    .where(*_FREE, Analysis.id.in_(bindparam("ids", expanding=True)))
+    .order_by(Analysis.id)
+    .with_for_update()
+)
+_COMING = select(Video.id, Video.shown_uri.label("uri"), Video.sha256).where(Video.id == _next_video())
 _REPORT = (
     update(Analysis)
     .where(leases.held(Analysis))
@@ -58,40 +82,34 @@ class Analyses:
         Args:
             fingerprint: of the checkpoint at hand; what is asked of another is left to others.
         """
-        with self._sessions.begin() as session:
-            leases.take_turns(session, "claim")  # else two would share one video's questions
-            first = leases.next_one(session, Analysis, most_attempts, fingerprint)
-            if first is None:
-                return []
-            given = {"first": first, "most_attempts": most_attempts, "fingerprint": fingerprint}
-            chosen = session.connection().scalars(_TOGETHER, given).all()
-            return _taken(session, chosen, holder, length)
+        given = {"checkpoint": fingerprint, "most_attempts": most_attempts}
+        return self._taken(_CLAIM, {**given, **leases.to_take(holder, length)})
 
     def claim_these(
         self, analysis_ids: Sequence[int], holder: str, fingerprint: str, length: timedelta
     ) -> list[Claim]:
         """Those of the analyses that nobody else works on, ordered by video."""
+        given = {"checkpoint": fingerprint, "most_attempts": 1_000_000, "ids": analysis_ids}
+        return self._taken(_CLAIM_THESE, {**given, **leases.to_take(holder, length)})
+
+    def _taken(self, claim: ReturningUpdate[Any], given: Mapping[str, object]) -> list[Claim]:
+        taken = self._sessions.execute(claim, given)
+        ordered = sorted(taken, key=lambda row: (row.video_id, -row.priority, row.id))
+        return [rows.claim_of(row, self._whole_uri(row.video_id, row.uri)) for row in ordered]
+
+    def _whole_uri(self, video_id: int, shown: str) -> str:
+        """With its secrets, if it has any."""
+        if HIDDEN not in shown:
+            return shown
         with self._sessions.begin() as session:
-            chosen = (
-                select(Analysis.id)
-                .where(
-                    leases.claimable(Analysis, most_attempts=1_000_000),
-                    Analysis.fingerprint == fingerprint,
-                    Analysis.id.in_(analysis_ids),
-                )
-                .order_by(Analysis.id)
-                .with_for_update()
-            )
-            return _taken(session, session.scalars(chosen).all(), holder, length)
+            return str(session.get_one(Video, video_id).uri)
 
     def coming(self, fingerprint: str, most_attempts: int) -> tuple[str, str] | None:
         """Uri and sha256 of the video that will most likely be claimed next."""
-        with self._sessions.begin() as session:
-            first = leases.next_one(session, Analysis, most_attempts, fingerprint)
-            if first is None:
-                return None
-            (found,) = _located(session, session.connection().execute(_PLACE_OF, {"first": first})).values()
-            return found
+        given = {"checkpoint": fingerprint, "most_attempts": most_attempts}
+        for row in self._sessions.execute(_COMING, given):
+            return self._whole_uri(row.id, row.uri), row.sha256
+        return None
 
     def is_outranked(self, priority: int, fingerprint: str, most_attempts: int) -> bool:
         """Whether something more urgent could be claimed just now."""
@@ -232,25 +250,6 @@ class Analyses:
         with self._sessions.begin() as session:
             ids = search.find(session, words, most)
         return self.outcomes(ids)
-
-
-def _taken(session: Session, ids: Sequence[int], holder: str, length: timedelta) -> list[Claim]:
-    taken = leases.take(session, Analysis, ids, holder, length)
-    of_all = list({row.video_id for row in taken})
-    videos = _located(session, session.connection().execute(_PLACES, {"ids": of_all}))
-    ordered = sorted(taken, key=lambda row: (row.video_id, -row.priority, row.id))
-    return [rows.claim_of(row, *videos[row.video_id]) for row in ordered]
-
-
-def _located(session: Session, videos: Iterable[Columns]) -> dict[int, tuple[str, str]]:
-    """Uri, with its secrets, and sha256 of videos, by id."""
-    return {
-        video.id: (
-            session.get_one(Video, video.id).uri if HIDDEN in video.uri else video.uri,
-            video.sha256,
-        )
-        for video in videos
-    }
 
 
 def _whole() -> Select[Analysis]:

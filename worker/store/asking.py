@@ -65,7 +65,7 @@ def ask(
         for key, request in new.items()
     }
     when = daywords.touched(video.recorded_at, video.duration)
-    search.index(session, list(added_now.values()), when)
+    search.index(session, [search.words(row.id, (row.question, *when)) for row in added_now.values()])
     return [(by_key | added_now)[key] for key in keys]
 
 

@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, cast
 
-from sqlalchemy import Insert, bindparam, case, exists, insert, select, update
+from sqlalchemy import Insert, Select, Table, bindparam, case, column, exists, func, insert, select, update
 from sqlalchemy.orm import Session, aliased
 
 from vm.result import Result
 from worker import daywords, rows
 from worker.archive_tables import ItemRow, StandingAnalysis
-from worker.columns import Base, Columns
+from worker.columns import Base, Columns, PlainJson
 from worker.jobs import Claim
 from worker.store import coverage, leases, search, standing, switching
-from worker.store.sessions import together
+from worker.store.sessions import dialect_of, together
 from worker.tables import Analysis, CoverageRow, Video
 
+Found = Mapping[type[Base], Sequence[dict[str, Any]]]
+
+_OF_IT = CoverageRow.analysis_id == Analysis.id
 _LOCK = (
-    select(Video.recorded_at, Video.duration)
-    .where(Video.id == bindparam("of"))
-    .with_for_update(key_share=True)
+    select(Video.recorded_at, Video.duration, exists().where(_OF_IT).correlate(Analysis).label("is_covered"))
+    .join_from(Video, Analysis)
+    .where(leases.held(Analysis))
+    .with_for_update(key_share=True, of=[Video, Analysis])  # in this order
 )
 _CLEAR_CRASHES = update(Video).where(Video.id == bindparam("of"), Video.state == "readable").values(crashes=0)
-_INSERT: dict[type[Base], Insert] = {table: insert(table) for table in coverage.BELOW}
 
 _Other = aliased(Analysis)
 _IS_FIRST = Analysis.run_id.is_(None) & ~(
@@ -49,9 +54,6 @@ _END = (
         Analysis.asked_key,
         Analysis.state,
         Analysis.current,
-        Analysis.question,
-        Analysis.query,
-        exists().where(CoverageRow.analysis_id == Analysis.id).correlate(Analysis).label("is_covered"),
         exists()
         .where(ItemRow.new_analysis_id == Analysis.id, ItemRow.state == "asked")
         .correlate(Analysis)
@@ -59,33 +61,72 @@ _END = (
         exists().where(StandingAnalysis.analysis_id == Analysis.id).correlate(Analysis).label("is_standing"),
     )
 )
+_INSERT: dict[type[Base], Insert] = {table: insert(table) for table in coverage.BELOW}
 
 
 def finish(session: Session, claim: Claim, result: Result) -> bool:
     """False, and nothing is written, where another process has claimed the analysis since."""
     connection = session.connection()
-    video = connection.execute(_LOCK, {"of": claim.video_id}).one_or_none()
-    found = {f"new_{name}": value for name, value in rows.result_columns(result).items()}
-    row: Any = connection.execute(_END, {**leases.by(claim.lease), **found}).one_or_none()
-    if video is None or row is None:
+    video: Any = connection.execute(_LOCK, leases.by(claim.lease)).one_or_none()
+    if video is None:
         return False
     if claim.attempts > 1:  # what killed the process that was at this question was not the video
         connection.execute(_CLEAR_CRASHES, {"of": claim.video_id})
-    _clear(session, row, claim.lease.fence)
-    for table, columns in rows.result_rows(row.id, result, video.recorded_at).items():
-        connection.execute(_INSERT[table], together(columns))
-    when = daywords.touched(video.recorded_at, video.duration)
-    search.index(session, [row], when, result.answer.text if result.answer else None)
-    if row.is_of_run or not row.current:
-        switching.follow(session, [row])
-    if row.is_standing or row.run_id is not None:
-        standing.ended(session, row.id, row.run_id)
+    if claim.lease.fence > 1 or video.is_covered:  # by an earlier lease, or as it was cancelled before any
+        coverage.clear(session, claim.analysis_id)
+    ended = _end(session, claim, result, video)
+    if ended.is_of_run or not ended.current:
+        switching.follow(session, [ended])
+    if ended.is_standing or ended.run_id is not None:
+        standing.ended(session, ended.id, ended.run_id)
     return True
 
 
-def _clear(session: Session, row: Columns, fence: int) -> None:
-    """Until its second lease there is nothing, but perhaps that it was cancelled before it was begun."""
-    if fence > 1:
-        coverage.clear(session, row.id)
-    elif row.is_covered:
-        coverage.clear(session, row.id, (CoverageRow,))
+def _end(session: Session, claim: Claim, result: Result, video: Columns) -> Any:
+    """Writes the end and all that was found: on PostgreSQL in one statement, for each is a way there and
+    back."""
+    new = {f"new_{name}": value for name, value in rows.result_columns(result).items()}
+    given = {**leases.by(claim.lease), **new}
+    found = rows.result_rows(claim.analysis_id, result, video.recorded_at)
+    when = daywords.touched(video.recorded_at, video.duration)
+    texts = (claim.request.question, result.query, result.answer.text if result.answer else None, *when)
+    words = search.words(claim.analysis_id, texts)
+    connection = session.connection()
+    if dialect_of(session) == "postgresql":
+        return connection.execute(_END_AT_ONCE, {**given, **_as_json(found), **words}).one()
+    ended = connection.execute(_END, given).one()
+    for table, columns in found.items():
+        connection.execute(_INSERT[table], together(columns))
+    search.index(session, [words])
+    return ended
+
+
+def _as_json(found: Found) -> dict[str, list[dict[str, Any]]]:
+    """The rows by their table's name, with instants as texts."""
+    return {
+        table.__tablename__: [
+            {name: value.isoformat() if isinstance(value, datetime) else value for name, value in row.items()}
+            for row in found.get(table, ())
+        ]
+        for table in coverage.BELOW
+    }
+
+
+def _insert_from_json(table: type[Base]) -> Insert:
+    """Adds however many rows, of which it is given a JSON list of objects."""
+    into = [each for each in cast(Table, table.__table__).columns if each.name != "id"]
+    listed = bindparam(table.__tablename__, type_=PlainJson())
+    given = func.json_to_recordset(listed).table_valued(*(column(each.name, each.type) for each in into))
+    return insert(table).from_select(
+        [each.name for each in into], select(given.render_derived(with_types=True))
+    )
+
+
+def _at_once() -> Select[Any]:
+    """On PostgreSQL. Gives what `_END` does."""
+    inserted = [_insert_from_json(table).cte(f"new_{table.__tablename__}") for table in coverage.BELOW]
+    ended = _END.cte("ended")
+    return select(ended).add_cte(*inserted, search.ADD.cte("new_words"))
+
+
+_END_AT_ONCE = _at_once()

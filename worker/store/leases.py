@@ -7,7 +7,6 @@ there when it comes to write, and writes nothing.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -15,7 +14,7 @@ from typing import Any, cast
 
 from sqlalchemy import (
     ColumnElement,
-    CompoundSelect,
+    Select,
     Table,
     Update,
     and_,
@@ -24,7 +23,6 @@ from sqlalchemy import (
     func,
     or_,
     select,
-    text,
     union_all,
     update,
 )
@@ -32,7 +30,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.sql.dml import ReturningUpdate
 
 from vm.errors import VideoMindError
-from worker.columns import Clock, Columns
+from worker.columns import Clock, Turn
 from worker.errors import INTERNAL_ERROR, LostWorker, is_retryable, retry_delay
 from worker.jobs import Lease
 from worker.tables import Analysis, Submission
@@ -43,14 +41,11 @@ _FRESH: dict[str, Any] = {"finished_at": None, "error_code": None, "error_messag
 _FREE: dict[str, Any] = {"lease_holder": None, "lease_expires_at": None}
 ENDED: dict[str, Any] = {"finished_at": Clock(), **_FREE}
 """The columns of work that has ended, whatever came of it."""
-_LONGEST_TURN = 15.0  # seconds; a claim takes some hundredths of one
-_TURN_PAUSE = 0.01
 _ASKED = ("question", "options", "subtitles", "mode", "settings", "fingerprint")
 _COLUMNS = {
     Analysis: ("video_id", *_ASKED),
     Submission: ("key", "uri", "collection", "source", "recorded_at", "callback_url", "force"),
 }
-_TURN = text("SELECT pg_try_advisory_xact_lock(hashtext(:what))")
 
 
 def now(session: Session) -> datetime:
@@ -61,16 +56,8 @@ def now(session: Session) -> datetime:
 
 
 def take_turns(session: Session, what: str) -> None:
-    """Waits until nobody else does the same in a transaction, as SQLite always does.
-
-    But not for ever: the machine that has its turn may be gone.
-    """
-    if session.get_bind().dialect.name != "postgresql":
-        return
-    connection = session.connection()
-    deadline = time.monotonic() + _LONGEST_TURN
-    while not connection.scalar(_TURN, {"what": what}) and time.monotonic() < deadline:
-        time.sleep(_TURN_PAUSE)
+    """Waits until nobody else does the same in a transaction, as SQLite always does."""
+    session.execute(select(Turn(what)))
 
 
 def claimable(job: Job, most_attempts: int | ColumnElement[int]) -> ColumnElement[bool]:
@@ -89,31 +76,36 @@ def next_one(
     """
     statement = _next_one(job, fingerprint is not None, above is not None)
     given = {"most_attempts": most_attempts, "fingerprint": fingerprint, "above": above}
-    found = session.connection().execute(statement, given).all()
-    best = min(found, key=lambda row: (-row[0], *row[1:]), default=None)
-    return None if best is None else int(best[2])
+    return session.connection().scalar(statement, given)
 
 
 # What every analysis takes is built once: building a statement takes longer than having it executed.
 @cache
-def _next_one(job: Job, of_checkpoint: bool, is_urgent: bool) -> CompoundSelect[Any]:
-    """What waits and what was left behind are looked up beside each other, each in the order of an index,
-    so that it takes as long with a million waiting as with one. What somebody else is at just now is
-    passed over.
+def _next_one(job: Job, of_checkpoint: bool, is_urgent: bool) -> Select[int]:
+    which = []
+    if of_checkpoint:
+        which.append(Analysis.fingerprint == bindparam("fingerprint"))
+    if is_urgent:
+        which.append(job.priority > bindparam("above"))
+    return first(job, *which)
+
+
+def first(job: Job, *which: ColumnElement[bool]) -> Select[int]:
+    """The id of what is to be claimed next. A statement with it must be given `most_attempts`.
+
+    What waits and what was left behind are looked up beside each other, each in the order of an index, so
+    that it takes as long with a million waiting as with one. What somebody else is at just now is passed
+    over.
     """
-    first = (
+    one = (
         select(job.priority, job.submitted_at, job.id)
-        .where(_worth_a_try(job, bindparam("most_attempts")))
+        .where(_worth_a_try(job, bindparam("most_attempts")), *which)
         .order_by(job.priority.desc(), job.submitted_at, job.id)
         .limit(1)
         .with_for_update(skip_locked=True)
     )
-    if of_checkpoint:
-        first = first.where(Analysis.fingerprint == bindparam("fingerprint"))
-    if is_urgent:
-        first = first.where(job.priority > bindparam("above"))
-    each = [first.where(kind).subquery() for kind in (_due(job), _left(job))]
-    return union_all(*map(select, each))
+    both = union_all(*(select(one.where(kind).subquery()) for kind in (_due(job), _left(job)))).cte()
+    return select(both.c.id).order_by(both.c.priority.desc(), both.c.submitted_at, both.c.id).limit(1)
 
 
 def _due(job: Job) -> ColumnElement[bool]:
@@ -129,14 +121,13 @@ def _worth_a_try(job: Job, most_attempts: int | ColumnElement[int]) -> ColumnEle
     return and_(job.attempts < most_attempts, job.cancel_requested.is_(False))
 
 
-def take(session: Session, job: Job, ids: Sequence[int], holder: str, length: timedelta) -> Sequence[Columns]:
-    """Claims the rows, and gives their columns. Whoever calls has locked them."""
-    given = {"ids": ids, "holder": holder, "length": length.total_seconds()}
-    return session.connection().execute(_take(job), given).all()
+def to_take(holder: str, length: timedelta) -> dict[str, object]:
+    """What a `taking` statement must be given."""
+    return {"holder": holder, "length": length.total_seconds()}
 
 
-@cache
-def _take(job: Job) -> ReturningUpdate[Any]:
+def taking(job: Job) -> ReturningUpdate[Any]:
+    """Claims rows and gives their columns, once it is told which."""
     begun: dict[str, Any] = {
         "state": "running",
         "attempts": job.attempts + 1,
@@ -149,8 +140,7 @@ def _take(job: Job) -> ReturningUpdate[Any]:
         **_FRESH,
     }
     anew = {"progress": 0.0, "stage": None} if job is Analysis else {}
-    chosen = job.id.in_(bindparam("ids", expanding=True))
-    return update(job).where(chosen).values(**begun, **anew).returning(*_columns(job))
+    return update(job).values(**begun, **anew).returning(*_columns(job))
 
 
 def _columns(job: Job) -> Iterable[ColumnElement[Any]]:

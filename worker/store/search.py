@@ -7,28 +7,31 @@ what was found at any other time need not be looked at. Analysts find its use in
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 
-from sqlalchemy import column, false, select, text
+from sqlalchemy import BigInteger, Text, bindparam, column, false, select, table, text
+from sqlalchemy.dialects import postgresql
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.selectable import SelectBase
 
 from worker import daywords
-from worker.columns import Columns, plain_text
-from worker.store.sessions import together
+from worker.columns import plain_text
+from worker.store.sessions import dialect_of, together
 from worker.tables import Analysis, AnswerRow, Video
 
+_INDEX = table("search_index", column("analysis_id", BigInteger), column("document", postgresql.TSVECTOR))
+_new = postgresql.insert(_INDEX).values(
+    analysis_id=bindparam("of"), document=postgresql.to_tsvector("simple", bindparam("words", type_=Text))
+)
+ADD = _new.on_conflict_do_update(
+    index_elements=[_INDEX.c.analysis_id], set_={"document": _new.excluded.document}
+)
+"""Keeps an analysis' words on PostgreSQL, as `words` gives them."""
 # In FTS5 a row is found fast by its rowid only, which is the analysis' id here.
-_ADD = {
-    "sqlite": text(
-        "INSERT OR REPLACE INTO search_index (rowid, analysis_id, document) VALUES (:id, :id, :words)"
-    ),
-    "postgresql": text(
-        "INSERT INTO search_index (analysis_id, document) VALUES (:id, to_tsvector('simple', :words)) "
-        "ON CONFLICT (analysis_id) DO UPDATE SET document = excluded.document"
-    ),
-}
+_ADD_TO_FTS5 = text(
+    "INSERT OR REPLACE INTO search_index (rowid, analysis_id, document) VALUES (:of, :of, :words)"
+)
 _MATCH = {
     "sqlite": "SELECT analysis_id FROM search_index WHERE search_index MATCH :words",
     "postgresql": (
@@ -47,33 +50,32 @@ _BEST = {
 }
 
 
-def index(
-    session: Session, analyses: Sequence[Analysis | Columns], when: Sequence[str], answer: str | None = None
-) -> None:
-    """Keeps the words of analyses that are stored, in place of those they had.
+def words(analysis_id: int, texts: Iterable[str | None]) -> dict[str, object]:
+    """What is kept of an analysis: of its question, query and answer as far as there are any, and the words
+    for the time of its video: see `worker.daywords`."""
+    return {"of": analysis_id, "words": plain_text("\n".join(filter(None, texts)))}
 
-    Args:
-        when: the words for the time of their video: see `worker.daywords`.
-    """
-    texts = {row.id: "\n".join(filter(None, (row.question, row.query, answer, *when))) for row in analyses}
-    words = [{"id": id, "words": plain_text(text)} for id, text in texts.items()]
-    if words:
-        session.connection().execute(_ADD[_dialect(session)], together(words))
+
+def index(session: Session, of_each: Sequence[dict[str, object]]) -> None:
+    """Keeps the words of analyses that are stored, in place of those they had."""
+    if of_each:
+        add = ADD if dialect_of(session) == "postgresql" else _ADD_TO_FTS5
+        session.connection().execute(add, together(of_each))
 
 
 def retime(session: Session, video: Video) -> None:
     """Keeps the words anew of all that was asked of a video, whose recording's start is known by now."""
     asked = select(Analysis, AnswerRow.text).outerjoin(AnswerRow).where(Analysis.video_id == video.id)
     when = daywords.touched(video.recorded_at, video.duration)
-    for analysis, answer in session.execute(asked).all():
-        index(session, [analysis], when, answer)
+    found = session.execute(asked).all()
+    index(session, [words(row.id, (row.question, row.query, answer, *when)) for row, answer in found])
 
 
 def find(session: Session, words: str, most: int) -> list[int]:
     """Ids of the analyses in which all the words occur, the best first."""
     if not (wanted := _wanted(session, words)):
         return []
-    query = text(f"{_MATCH[_dialect(session)]} {_BEST[_dialect(session)]}")
+    query = text(f"{_MATCH[dialect_of(session)]} {_BEST[dialect_of(session)]}")
     return list(session.scalars(query, {"words": wanted, "most": most}))
 
 
@@ -87,7 +89,7 @@ def matching(
     """
     if not (wanted := _wanted(session, words)):
         return select(Analysis.id).where(false())
-    dialect = _dialect(session)
+    dialect = dialect_of(session)
     days = daywords.within(since, until)
     if dialect == "postgresql" and days:
         query = text(_MATCH_WITHIN).bindparams(words=wanted, days=" | ".join(days))
@@ -101,10 +103,6 @@ def _wanted(session: Session, words: str) -> str:
     """The words as the database reads them; none where there is none to look for."""
     # What is no character in any text would be refused, and what holds no letter is no word.
     found = [word for word in re.findall(r"[^\s\0\ud800-\udfff]+", words) if re.search(r"\w", word)]
-    if _dialect(session) == "sqlite":  # quoted, words are words: FTS5 would take AND or a star for its own
+    if dialect_of(session) == "sqlite":  # quoted, words are words: FTS5 would take AND or a star for its own
         found = ['"' + word.replace('"', '""') + '"' for word in found]
     return " ".join(found)
-
-
-def _dialect(session: Session) -> str:
-    return session.get_bind().dialect.name

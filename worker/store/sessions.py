@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from typing import Any, TypeVar, cast
 
-from sqlalchemy import Engine, Select, Table
+from sqlalchemy import Engine, Executable, Select, Table
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, make_transient_to_detached
 from sqlalchemy.sql.dml import ReturningInsert
 
-from worker.columns import Base, Clock
+from worker.columns import Base, Clock, Columns
 from worker.database import reading, translated_errors
 
 Row = TypeVar("Row", bound=Base)
@@ -30,6 +30,14 @@ class Sessions:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
+        # With nothing to begin and to commit, PostgreSQL is asked once instead of three times.
+        alone = engine.dialect.name == "postgresql"
+        self._single = engine.execution_options(isolation_level="AUTOCOMMIT") if alone else engine
+
+    def execute(self, statement: Executable, given: Mapping[str, object]) -> Sequence[Columns]:
+        """What a single statement gives, which is a transaction by itself."""
+        with translated_errors(self.engine), self._single.begin() as connection:
+            return connection.execute(statement, given).all()
 
     @contextmanager
     def begin(self) -> Iterator[Session]:
@@ -42,6 +50,11 @@ class Sessions:
         engine = reading(self.engine)
         with translated_errors(engine), Session(engine) as session, session.begin():
             yield session
+
+
+def dialect_of(session: Session) -> str:
+    """`postgresql` or `sqlite`."""
+    return session.get_bind().dialect.name
 
 
 def in_batches(keys: Sequence[Key]) -> Iterator[Sequence[Key]]:
@@ -58,7 +71,7 @@ def together(rows: Sequence[dict[str, Any]]) -> dict[str, Any] | Sequence[dict[s
 def added(session: Session, table: type[Row], **columns: Any) -> Row | None:
     """A new row, its `added_at` or `submitted_at` now; None where there is such a one, perhaps since another
     process has added it."""
-    statement = _addition(table, session.get_bind().dialect.name)
+    statement = _addition(table, dialect_of(session))
     new = session.connection().scalar(statement, columns)
     if new is None:
         return None

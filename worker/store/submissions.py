@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import and_, bindparam, insert, select, update
-from sqlalchemy.orm import Session, selectinload
+from sqlalchemy.orm import Session, joinedload, selectinload
+from sqlalchemy.sql.dml import ReturningUpdate
 
 from worker import rows
-from worker.columns import Clock
+from worker.columns import Clock, Columns
 from worker.jobs import Accepted, Intake, Lease, Submission
 from worker.masking import HIDDEN, masked
 from worker.store import leases
@@ -18,6 +19,15 @@ from worker.store.sessions import Sessions, added, found_or_added, in_batches
 from worker.tables import RequestRow
 from worker.tables import Submission as Row
 
+_FIRST = leases.first(Row).scalar_subquery()
+_THIS_ONE = (
+    select(Row.id)
+    .where(Row.id == bindparam("of"), leases.claimable(Row, most_attempts=1_000_000))
+    .with_for_update(skip_locked=True)
+    .scalar_subquery()
+)
+_CLAIM = leases.taking(Row).where(Row.id == _FIRST)
+_CLAIM_ONE = leases.taking(Row).where(Row.id == _THIS_ONE)
 _IS_UNWANTED = select(Row.cancel_requested).where(leases.held(Row))
 _ADD_REQUESTS = insert(RequestRow).returning(RequestRow.id, sort_by_parameter_order=True)
 _REQUESTS = (
@@ -67,17 +77,27 @@ class Submissions:
 
     def claim(self, holder: str, length: timedelta, most_attempts: int) -> Intake | None:
         """The next one to fetch: of the highest priority, and of these the oldest."""
-        with self._sessions.begin() as session:
-            first = leases.next_one(session, Row, most_attempts)
-            return None if first is None else _taken(session, first, holder, length)
+        return self._taken(_CLAIM, {"most_attempts": most_attempts, **leases.to_take(holder, length)})
 
     def claim_one(self, submission_id: int, holder: str, length: timedelta) -> Intake | None:
         """This one, if nobody else has it."""
+        return self._taken(_CLAIM_ONE, {"of": submission_id, **leases.to_take(holder, length)})
+
+    def _taken(self, claim: ReturningUpdate[Any], given: Mapping[str, object]) -> Intake | None:
+        for row in self._sessions.execute(claim, given):
+            requests = self._sessions.execute(_REQUESTS, {"of": row.id})
+            submission = rows.submission_of(self._whole(row), requests)
+            return Intake(Lease(row.id, row.fence), row.attempts, submission)
+        return None
+
+    def _whole(self, row: Columns) -> Columns | Row:
+        """With the secrets of its URLs, if they have any."""
+        if HIDDEN not in row.uri and HIDDEN not in (row.callback_url or ""):
+            return row
         with self._sessions.begin() as session:
-            free = leases.claimable(Row, most_attempts=1_000_000)
-            query = select(Row.id).where(Row.id == submission_id, free).with_for_update(skip_locked=True)
-            first = session.scalar(query)
-            return None if first is None else _taken(session, first, holder, length)
+            whole = session.get_one(Row, row.id, options=[joinedload(Row.secrets)])
+            session.expunge(whole)
+            return whole
 
     def renew(self, lease: Lease, length: timedelta) -> bool:
         """False where it is no longer ours."""
@@ -155,15 +175,6 @@ class Submissions:
                 registered = update(Row).where(Row.id.in_(some), Row.state == "succeeded")
                 session.execute(registered.values(cancel_requested=False))
         return count
-
-
-def _taken(session: Session, submission_id: int, holder: str, length: timedelta) -> Intake | None:
-    for row in leases.take(session, Row, [submission_id], holder, length):
-        requests = session.connection().execute(_REQUESTS, {"of": row.id}).all()
-        is_open = HIDDEN not in row.uri and HIDDEN not in (row.callback_url or "")
-        submission = rows.submission_of(row if is_open else session.get_one(Row, row.id), requests)
-        return Intake(Lease(row.id, row.fence), row.attempts, submission)
-    return None
 
 
 def _added(session: Session, submission: Submission) -> Accepted | None:
