@@ -14,6 +14,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     CheckConstraint,
+    ColumnElement,
     DateTime,
     Dialect,
     Double,
@@ -122,6 +123,26 @@ def _turn_of_postgresql(turn: Turn, compiler: Any, **how: Any) -> str:
 @compiles(Turn, "sqlite")
 def _turn_of_sqlite(turn: Turn, compiler: Any, **how: Any) -> str:
     return "1"
+
+
+class Beside(FunctionElement[Any]):
+    """What a subquery finds for a row that a statement has changed, to be returned with it.
+
+    On SQLite SQLAlchemy names no tables in what is returned; here all are named, so that a column's name that
+    two tables have means the right one.
+    """
+
+    inherit_cache = True
+    name = "beside"
+
+    def __init__(self, subquery: ColumnElement[Any]) -> None:
+        super().__init__(subquery)
+        self.type = subquery.type
+
+
+@compiles(Beside)
+def _named_in_full(beside: Beside, compiler: Any, **how: Any) -> str:
+    return str(compiler.process(beside.clauses, **{**how, "include_table": True}))
 
 
 class PlainText(TypeDecorator[str]):

@@ -80,6 +80,10 @@ def request_columns(request: Request) -> dict[str, Any]:
     }
 
 
+REQUEST_COLUMNS = ("question", "options", "subtitles", "mode", "settings")
+"""Their names."""
+
+
 def _stored(cues: Sequence[Cue]) -> list[dict[str, Any]] | None:
     return [{"start": cue.span.start, "end": cue.span.end, "text": cue.text} for cue in cues] or None
 

@@ -13,7 +13,7 @@ from sqlalchemy.sql.dml import ReturningUpdate
 from vm.result import Result
 from worker import rows
 from worker.archive_tables import StandingAnalysis
-from worker.columns import Clock, Turn
+from worker.columns import Beside, Clock, Turn
 from worker.errors import Quarantined
 from worker.jobs import Claim, Lease, Outcome
 from worker.masking import HIDDEN
@@ -40,7 +40,9 @@ def _claiming(chosen: Select[int]) -> ReturningUpdate[Any]:
     """Claims what is chosen, which is locked, and gives also where the videos are."""
     ids = chosen.cte("chosen")
     places = [
-        select(column).where(Video.id == Analysis.video_id).correlate(Analysis).scalar_subquery().label(name)
+        Beside(
+            select(column).where(Video.id == Analysis.video_id).correlate(Analysis).scalar_subquery()
+        ).label(name)
         for name, column in {"uri": Video.shown_uri, "sha256": Video.sha256}.items()
     ]
     return leases.taking(Analysis).where(Analysis.id.in_(select(ids.c.id))).returning(*places)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import cast
 
-from sqlalchemy import bindparam, select
+from sqlalchemy import Table, bindparam, insert, select
 from sqlalchemy.orm import Session
+from sqlalchemy.sql.dml import ReturningInsert
 
 from worker import daywords, rows
 from worker.columns import Clock
 from worker.jobs import NORMAL, AskSettings, Request, digest
 from worker.store import search, switching
-from worker.store.sessions import added, found_or_added
+from worker.store.sessions import attached, found_or_added
 from worker.tables import Analysis, Generation, Video
 
 
@@ -37,7 +39,27 @@ _KNOWN = (
     .order_by(Analysis.id)
     .with_for_update()
 )
-_GENERATION = select(Generation.id).where(Generation.key == bindparam("key"))
+_UNTOUCHED = {**rows.untouched(), "progress": 0.0, "query": None, "current": False}
+
+
+def _adding() -> ReturningInsert[int]:
+    """Adds an analysis to a generation that is there; its values have `new_` before their names."""
+    names = (
+        "video_id",
+        "idempotency_key",
+        "fingerprint",
+        "asked_key",
+        "run_id",
+        *rows.REQUEST_COLUMNS,
+        *_UNTOUCHED,
+    )
+    columns = cast(Table, Analysis.__table__).columns
+    given = [bindparam(f"new_{name}", type_=columns[name].type) for name in names]
+    row = select(*given, Clock(), Generation.id).where(Generation.key == bindparam("of_generation"))
+    return insert(Analysis).from_select([*names, "submitted_at", "generation_id"], row).returning(Analysis.id)
+
+
+_ADD = _adding()
 
 
 def ask(
@@ -58,12 +80,7 @@ def ask(
     for row in by_key.values():
         _ask_again(row, wanted.priority)
     new = {key: request for key, request in zip(keys, requests, strict=True) if key not in by_key}
-    settings = dict.fromkeys(request.settings for request in new.values())
-    made = {each: generation(session, wanted.fingerprint, each) for each in settings}
-    added_now = {
-        key: _new(session, video, key, request, wanted, made[request.settings])
-        for key, request in new.items()
-    }
+    added_now = {key: _new(session, video, key, request, wanted) for key, request in new.items()}
     when = daywords.touched(video.recorded_at, video.duration)
     search.index(session, [search.words(row.id, (row.question, *when)) for row in added_now.values()])
     return [(by_key | added_now)[key] for key in keys]
@@ -81,39 +98,34 @@ def want_now(session: Session, row: Analysis) -> None:
         switching.make_current(session, [row])
 
 
-def generation(session: Session, fingerprint: str, settings: AskSettings) -> int:
-    """The id of the generation that results with this checkpoint and these settings belong to."""
-    key = digest({"fingerprint": fingerprint, "settings": asdict(settings)})
-    known = session.connection().scalar(_GENERATION, {"key": key})
-    if known is not None:
-        return int(known)
-    new = Generation(key=key, fingerprint=fingerprint, settings=asdict(settings), begun_at=Clock())
-    row = found_or_added(session, select(Generation).filter_by(key=key), new)
-    session.flush()
-    return row.id
-
-
-def _new(
-    session: Session, video: Video, key: str, request: Request, wanted: Wanted, generation_id: int
-) -> Analysis:
-    row = added(
-        session,
-        Analysis,
-        video_id=video.id,
-        idempotency_key=key,
-        fingerprint=wanted.fingerprint,
-        progress=0.0,
-        query=None,
-        asked_key=request.asked_key,
-        current=False,
-        generation_id=generation_id,
-        run_id=wanted.run_id,
+def _new(session: Session, video: Video, key: str, request: Request, wanted: Wanted) -> Analysis:
+    columns = {
+        "video_id": video.id,
+        "idempotency_key": key,
+        "fingerprint": wanted.fingerprint,
+        "asked_key": request.asked_key,
+        "run_id": wanted.run_id,
         **rows.request_columns(request),
-        **rows.untouched(wanted.priority),
-    )
-    if row is None:  # nobody else adds any to a video whose row is locked
-        raise RuntimeError(f"analysis {key} is there, and was not found")
-    return row
+        **_UNTOUCHED,
+        "priority": wanted.priority,
+    }
+    generation = _generation_key(wanted.fingerprint, request.settings)
+    given = {"of_generation": generation, **{f"new_{name}": value for name, value in columns.items()}}
+    new = session.connection().scalar(_ADD, given)
+    if new is None:
+        _begin_generation(session, generation, wanted.fingerprint, request.settings)
+        new = session.connection().scalar(_ADD, given)
+    return attached(session, Analysis(id=new, **columns))
+
+
+def _generation_key(fingerprint: str, settings: AskSettings) -> str:
+    return digest({"fingerprint": fingerprint, "settings": asdict(settings)})
+
+
+def _begin_generation(session: Session, key: str, fingerprint: str, settings: AskSettings) -> None:
+    new = Generation(key=key, fingerprint=fingerprint, settings=asdict(settings), begun_at=Clock())
+    found_or_added(session, select(Generation).filter_by(key=key), new)
+    session.flush()
 
 
 def _ask_again(row: Analysis, priority: int) -> None:

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session, aliased
 from vm.result import Result
 from worker import daywords, rows
 from worker.archive_tables import ItemRow, StandingAnalysis
-from worker.columns import Base, Columns, PlainJson
+from worker.columns import Base, Beside, Columns, PlainJson
 from worker.jobs import Claim
 from worker.store import coverage, leases, search, standing, switching
 from worker.store.sessions import dialect_of, together
@@ -35,6 +35,8 @@ _IS_FIRST = Analysis.run_id.is_(None) & ~(
     .where(_Other.video_id == Analysis.video_id, _Other.asked_key == Analysis.asked_key, _Other.current)
     .correlate(Analysis)
 )
+_ITEM = exists().where(ItemRow.new_analysis_id == Analysis.id, ItemRow.state == "asked")
+_STANDING = exists().where(StandingAnalysis.analysis_id == Analysis.id)
 # Most replace nothing, and concern nobody else: that is seen by the way, with no statement of its own.
 _END = (
     update(Analysis)
@@ -54,11 +56,8 @@ _END = (
         Analysis.asked_key,
         Analysis.state,
         Analysis.current,
-        exists()
-        .where(ItemRow.new_analysis_id == Analysis.id, ItemRow.state == "asked")
-        .correlate(Analysis)
-        .label("is_of_run"),
-        exists().where(StandingAnalysis.analysis_id == Analysis.id).correlate(Analysis).label("is_standing"),
+        Beside(_ITEM.correlate(Analysis)).label("is_of_run"),
+        Beside(_STANDING.correlate(Analysis)).label("is_standing"),
     )
 )
 _INSERT: dict[type[Base], Insert] = {table: insert(table) for table in coverage.BELOW}

@@ -5,18 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
+from typing import Any
 
 from sqlalchemy import bindparam, select, update
 from sqlalchemy.orm import Session
+from sqlalchemy.sql.dml import ReturningInsert
 
 from vm.result import VideoFacts
 from worker import rows
+from worker.columns import Beside
 from worker.errors import Cancelled, Quarantined
 from worker.jobs import Intake, Origin, Submission
 from worker.masking import masked
 from worker.store import asking, coverage, leases, search
-from worker.store.sessions import Sessions, added, found_or_added, together
-from worker.store.standing import ask_standing
+from worker.store.sessions import Sessions, adding, attached, dialect_of, found_or_added, together
+from worker.store.standing import CONCERNS_ANY, about, ask_standing
 from worker.tables import Analysis, Collection, RequestRow, SourceRow, Video
 from worker.tables import Submission as SubmissionRow
 
@@ -24,11 +28,18 @@ UNNAMED = ""
 """The source of what belongs to a collection, and nobody said to which source in it."""
 
 
-_IS_UNWANTED = select(SubmissionRow.cancel_requested).where(leases.held(SubmissionRow)).with_for_update()
+_NOTHING_YET = {"crashes": 0, "error_code": None, "error_message": None}
+# Most concern no standing question: that is seen by the way, with no statement of its own.
+_END = (
+    update(SubmissionRow)
+    .where(leases.held(SubmissionRow))
+    .values(**leases.ENDED, state="succeeded", video_id=bindparam("new_video_id"))
+    .returning(SubmissionRow.cancel_requested, Beside(CONCERNS_ANY).label("concerns_any"))
+)
 _NAMED = (
     select(SourceRow.id)
     .join(Collection)
-    .where(Collection.name == bindparam("collection"), SourceRow.name == bindparam("source"))
+    .where(Collection.name == bindparam("of_collection"), SourceRow.name == bindparam("of_source"))
 )
 _LOCK = select(Video).where(Video.sha256 == bindparam("sha256")).with_for_update(key_share=True)
 _LOCK_ANALYSES = (
@@ -71,19 +82,21 @@ class Intakes:
         """
         submission = intake.submission
         with self._sessions.begin() as session:
-            is_unwanted = session.connection().scalar(_IS_UNWANTED, leases.by(intake.lease))
-            if is_unwanted is None:
-                return None
-            if is_unwanted:
-                raise Cancelled(f"submission {intake.lease.id} was cancelled")
             video, is_new = _video(session, submission, checked)
+            given = {"new_video_id": video.id, **about(video, submission), **leases.by(intake.lease)}
+            ended = session.connection().execute(_END, given).one_or_none()
+            if ended is None:
+                session.rollback()
+                return None
+            if ended.cancel_requested:
+                raise Cancelled(f"submission {intake.lease.id} was cancelled")
             if video.state == "quarantined":
                 raise Quarantined(video.error_message)
             ids = _analyses(session, video, submission, fingerprint, is_new)
             _answer_with(session, intake.lease.id, ids)
+            if not ended.concerns_any:
+                return ids
             standing = [found.id for found in ask_standing(session, video, submission, fingerprint)]
-            session.flush()
-            leases.end(session, SubmissionRow, intake.lease, state="succeeded", video_id=video.id)
             return [*ids, *(each for each in dict.fromkeys(standing) if each not in ids)]
 
     def record_unreadable(self, intake: Intake, sha256: str, size_bytes: int, error: Exception) -> None:
@@ -147,18 +160,28 @@ def _known(
         found: the columns of a new one.
     """
     name = submission.source or UNNAMED
-    place = {"collection": submission.collection, "source": name}
-    source_id = session.connection().scalar(_NAMED, place) if submission.collection else None
-    about = {"sha256": sha256, "size_bytes": size_bytes, "source_id": source_id, "crashes": 0}
-    nothing = {"error_code": None, "error_message": None}
-    new = added(session, Video, uri=masked(submission.uri), **about, **nothing, **found)
-    video = new or session.scalars(_LOCK, {"sha256": sha256}).one()
+    place = {"of_collection": submission.collection, "of_source": name}
+    columns = {"sha256": sha256, "size_bytes": size_bytes, **_NOTHING_YET, **found}
+    shown = masked(submission.uri)
+    connection = session.connection()
+    new = connection.execute(_adding(dialect_of(session)), {"uri": shown, **columns, **place}).one_or_none()
+    if new is None:
+        video, named = session.scalars(_LOCK, {"sha256": sha256}).one(), connection.scalar(_NAMED, place)
+    else:
+        named = new.source_id
+        video = attached(session, Video(id=new.id, shown_uri=shown, source_id=named, **columns))
     if new is None or video.shown_uri != submission.uri:
         video.uri, video.size_bytes = submission.uri, size_bytes
-    is_elsewhere = source_id is None or video.source_id != source_id
+    is_elsewhere = named is None or video.source_id != named
     if submission.collection and is_elsewhere and not _is_there(video, submission):
-        video.source_id = source_id or _source(session, submission.collection, name).id
+        video.source_id = named or _source(session, submission.collection, name).id
     return video, new is not None
+
+
+@cache
+def _adding(dialect: str) -> ReturningInsert[Any]:
+    """Adds a video that comes from a source which may be known."""
+    return adding(Video, dialect).values(source_id=_NAMED.scalar_subquery()).returning(Video.source_id)
 
 
 def _is_there(video: Video, submission: Submission) -> bool:

@@ -68,25 +68,21 @@ def together(rows: Sequence[dict[str, Any]]) -> dict[str, Any] | Sequence[dict[s
     return rows[0] if len(rows) == 1 else rows
 
 
-def added(session: Session, table: type[Row], **columns: Any) -> Row | None:
-    """A new row, its `added_at` or `submitted_at` now; None where there is such a one, perhaps since another
-    process has added it."""
-    statement = _addition(table, dialect_of(session))
-    new = session.connection().scalar(statement, columns)
-    if new is None:
-        return None
-    row = table(id=new, **columns)
-    make_transient_to_detached(row)  # it is there: what it has need not be read again
-    session.add(row)
-    return row
-
-
 @cache
-def _addition(table: type[Base], dialect: str) -> ReturningInsert[Any]:
+def adding(table: type[Base], dialect: str) -> ReturningInsert[Any]:
+    """A statement that adds a row, its `added_at` or `submitted_at` now, and gives its id; nothing where
+    there is such a one, perhaps since another process has added it."""
     insert = sqlite.insert if dialect == "sqlite" else postgresql.insert
     into = cast(Table, table.__table__)
     (began,) = {"added_at", "submitted_at"} & set(into.columns.keys())
     return insert(into).values({began: Clock()}).on_conflict_do_nothing().returning(into.columns["id"])
+
+
+def attached(session: Session, row: Row) -> Row:
+    """A row that a statement has added: what it has need not be read again."""
+    make_transient_to_detached(row)
+    session.add(row)
+    return row
 
 
 def found_or_added(session: Session, query: Select[Row], row: Row) -> Row:

@@ -147,8 +147,7 @@ def ask_standing(session: Session, video: Video, submission: Submission, fingerp
 
     Whoever calls has locked the video's row, and then all its analyses.
     """
-    given = {"collection": submission.collection, "source": video.source_id, "video": video.id}
-    locked = _locked(session, _CONCERNED, given)
+    locked = _locked(session, _CONCERNED, about(video, submission))
     if not locked:
         return []
     on = _is_on(video.source_id, _named(submission.collection))
@@ -163,6 +162,11 @@ def ask_standing(session: Session, video: Video, submission: Submission, fingerp
     answered = [(row, analysis) for row, analysis in new if analysis.state == "succeeded"]
     sightings.record(session, _asked(answered))
     return found
+
+
+def about(video: Video, submission: Submission) -> dict[str, object]:
+    """What a statement with `CONCERNS_ANY` must be given."""
+    return {"of_collection": submission.collection, "of_source": video.source_id, "of_video": video.id}
 
 
 def ended(session: Session, analysis_id: int, run_id: int | None) -> None:
@@ -302,12 +306,13 @@ def _footage(video: Video, began: datetime) -> Footage:
     )
 
 
-_CONCERNED = _locking(
-    or_(
-        _is_on(bindparam("source"), _named(bindparam("collection"))),
-        StandingRow.id.in_(sightings.standing_ids(bindparam("video"))),
-    )
+_IS_CONCERNED = or_(
+    _is_on(bindparam("of_source"), _named(bindparam("of_collection"))),
+    StandingRow.id.in_(sightings.standing_ids(bindparam("of_video"))),
 )
+_CONCERNED = _locking(_IS_CONCERNED)
+CONCERNS_ANY = exists().where(_IS_CONCERNED)
+"""Whether there is anything that `ask_standing` would put to a video, or correct: see `about`."""
 _ASKING = _locking(
     StandingRow.id.in_(
         select(StandingAnalysis.standing_id).where(StandingAnalysis.analysis_id == bindparam("of"))

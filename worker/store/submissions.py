@@ -15,7 +15,7 @@ from worker.columns import Clock, Columns
 from worker.jobs import Accepted, Intake, Lease, Submission
 from worker.masking import HIDDEN, masked
 from worker.store import leases
-from worker.store.sessions import Sessions, added, found_or_added, in_batches
+from worker.store.sessions import Sessions, adding, dialect_of, found_or_added, in_batches
 from worker.tables import RequestRow
 from worker.tables import Submission as Row
 
@@ -178,29 +178,32 @@ class Submissions:
 
 
 def _added(session: Session, submission: Submission) -> Accepted | None:
-    row = added(
-        session,
-        Row,
-        key=submission.key,
-        uri=masked(submission.uri),
-        collection=submission.collection,
-        source=submission.source,
-        recorded_at=submission.recorded_at,
-        force=submission.force,
-        callback_url=submission.callback_url and masked(submission.callback_url),
-        callback_attempts=0,
+    shown = {
+        "uri": masked(submission.uri),
+        "callback_url": submission.callback_url and masked(submission.callback_url),
+    }
+    columns = {
+        "key": submission.key,
+        "collection": submission.collection,
+        "source": submission.source,
+        "recorded_at": submission.recorded_at,
+        "force": submission.force,
+        "callback_attempts": 0,
+        **shown,
         **rows.untouched(submission.priority),
-    )
-    if row is None:
+    }
+    new = session.connection().scalar(adding(Row, dialect_of(session)), columns)
+    if new is None:
         return None
-    if (row.shown_uri, row.shown_callback_url) != (submission.uri, submission.callback_url):
+    if shown != {"uri": submission.uri, "callback_url": submission.callback_url}:
+        row = session.get_one(Row, new)
         row.uri, row.callback_url = submission.uri, submission.callback_url  # with their secrets
     requests = [
-        {"submission_id": row.id, "position": place, "analysis_id": None, **rows.request_columns(request)}
+        {"submission_id": new, "position": place, "analysis_id": None, **rows.request_columns(request)}
         for place, request in enumerate(submission.requests, start=1)
     ]
     ids = session.connection().scalars(_ADD_REQUESTS, requests).all() if requests else ()
-    return Accepted(row.id, tuple(ids))
+    return Accepted(new, tuple(ids))
 
 
 def _accepted(row: Row) -> Accepted:
