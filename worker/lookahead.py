@@ -5,12 +5,11 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
 from worker import ingest
-from worker.errors import DatabaseUnusable
 from worker.settings import Settings
 from worker.store import Store
 
@@ -21,27 +20,44 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-class _Ahead:
-    """A video that is being opened before anybody asked for it."""
+_Found = tuple[str, str]  # uri and sha256
 
-    def __init__(self, uri: str, sha256: str, open_it: Callable[[ExitStack], IsolatedReader]) -> None:
-        self.sha256 = sha256
+
+class _Ahead:
+    """A video that is looked for and opened before anybody asked for it, in a thread."""
+
+    def __init__(
+        self, look: Callable[[], _Found | None], open_it: Callable[[str, str, ExitStack], IsolatedReader]
+    ) -> None:
+        self._look, self._open_it = look, open_it
+        self._sha256: str | None = None
+        self._looked = threading.Event()
         self._stack = ExitStack()
         self._reader: IsolatedReader | None = None
         self._ended = threading.Lock()  # of who closes what was opened: the thread, or who gives it up
         self._done = self._given_up = False
-        self._thread = threading.Thread(target=self._open, args=(uri, open_it), daemon=True)
+        self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
-    def _open(self, uri: str, open_it: Callable[[ExitStack], IsolatedReader]) -> None:
+    def _run(self) -> None:
         try:
-            self._reader = open_it(self._stack)
+            coming = self._look()
+            self._sha256 = coming and coming[1]
+            self._looked.set()
+            if coming:
+                self._reader = self._open_it(*coming, self._stack)
         except Exception as error:  # it will come again when the video's turn has come
             log.info("the next video could not be read ahead: %s", error)
+        self._looked.set()
         with self._ended:
             self._done = True
             if self._given_up:
                 self._stack.close()
+
+    def is_of(self, sha256: str) -> bool:
+        """Whether it is this video. Waits for the look, and not until it is open."""
+        self._looked.wait()
+        return self._sha256 == sha256
 
     def take(self, stack: ExitStack) -> IsolatedReader | None:
         """The open video, which is closed with `stack`; None where it could not be opened."""
@@ -77,22 +93,18 @@ class Lookahead:
         with ExitStack() as stack:
             ahead, self._ahead = self._ahead, None
             reader = None
-            if ahead and ahead.sha256 == sha256:
+            if ahead and ahead.is_of(sha256):
                 reader = ahead.take(stack)
             elif ahead:
                 ahead.give_up()
             yield reader or self._open(uri, sha256, stack)
 
     def begin(self) -> None:
-        """Looks for the next video, and opens it in the background. A database that is away is no reason to
-        end what is being done."""
+        """Looks for the next video, and opens it, both in the background. A database that is away is no
+        reason to end what is being done."""
         self.close()
-        coming = None
-        with suppress(DatabaseUnusable):
-            coming = self._store.analyses.coming(self._mind.fingerprint, self._settings.max_attempts)
-        if coming:
-            uri, sha256 = coming
-            self._ahead = _Ahead(uri, sha256, partial(self._read_ahead, uri, sha256))
+        look = partial(self._store.analyses.coming, self._mind.fingerprint, self._settings.max_attempts)
+        self._ahead = _Ahead(look, self._read_ahead)
 
     def close(self) -> None:
         """Gives up what was opened in vain."""

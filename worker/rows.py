@@ -12,6 +12,7 @@ from vm.result import Answer, Mode, Plan, Result, Step, VideoFacts, Window
 from vm.subtitles import Cue
 from worker.columns import Columns
 from worker.jobs import NORMAL, AskSettings, Claim, Lease, Outcome, Request, Submission, Verdict
+from worker.masking import masked
 from worker.sources.local import local_path
 from worker.tables import (
     Analysis,
@@ -86,6 +87,43 @@ REQUEST_COLUMNS = ("question", "options", "subtitles", "mode", "settings")
 
 def _stored(cues: Sequence[Cue]) -> list[dict[str, Any]] | None:
     return [{"start": cue.span.start, "end": cue.span.end, "text": cue.text} for cue in cues] or None
+
+
+def submission_columns(submission: Submission) -> dict[str, Any]:
+    """The columns of a submission that nobody has touched yet; of its URLs what may be shown."""
+    return {
+        "key": submission.key,
+        "uri": masked(submission.uri),
+        "collection": submission.collection,
+        "source": submission.source,
+        "recorded_at": submission.recorded_at,
+        "force": submission.force,
+        "callback_url": submission.callback_url and masked(submission.callback_url),
+        "callback_attempts": 0,
+        **untouched(submission.priority),
+    }
+
+
+_SUBMITTED = (
+    "key",
+    "uri",
+    "collection",
+    "source",
+    "recorded_at",
+    "force",
+    "callback_url",
+    "callback_attempts",
+)
+SUBMISSION_COLUMNS = (*_SUBMITTED, *untouched())
+"""Their names."""
+
+
+def request_rows(submission: Submission) -> list[dict[str, Any]]:
+    """The columns of its requests, but for whose they are."""
+    return [
+        {"position": place, "analysis_id": None, **request_columns(request)}
+        for place, request in enumerate(submission.requests, start=1)
+    ]
 
 
 def submission_of(row: SubmissionRow | Columns, requests: Sequence[Columns]) -> Submission:

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import cast
 
-from sqlalchemy import Table, bindparam, insert, select
+from sqlalchemy import bindparam, insert, select
 from sqlalchemy.orm import Session
-from sqlalchemy.sql.dml import ReturningInsert
 
 from worker import daywords, rows
 from worker.columns import Clock
 from worker.jobs import NORMAL, AskSettings, Request, digest
 from worker.store import search, switching
-from worker.store.sessions import attached, found_or_added
+from worker.store.listed import columns_of
+from worker.store.sessions import attached, dialect_of, found_or_added
 from worker.tables import Analysis, Generation, Video
 
 
@@ -42,24 +41,20 @@ _KNOWN = (
 _UNTOUCHED = {**rows.untouched(), "progress": 0.0, "query": None, "current": False}
 
 
-def _adding() -> ReturningInsert[int]:
-    """Adds an analysis to a generation that is there; its values have `new_` before their names."""
-    names = (
-        "video_id",
-        "idempotency_key",
-        "fingerprint",
-        "asked_key",
-        "run_id",
-        *rows.REQUEST_COLUMNS,
-        *_UNTOUCHED,
+_OF_IT = ("video_id", "idempotency_key", "fingerprint", "asked_key", "run_id")
+_GIVEN = columns_of(Analysis, *_OF_IT, *rows.REQUEST_COLUMNS, *_UNTOUCHED)
+# Adds an analysis to a generation that is there; its values have `new_` before their names.
+_ADD = (
+    insert(Analysis)
+    .from_select(
+        [*(each.name for each in _GIVEN), "submitted_at", "generation_id"],
+        select(
+            *(bindparam(f"new_{each.name}", type_=each.type) for each in _GIVEN), Clock(), Generation.id
+        ).where(Generation.key == bindparam("of_generation")),
     )
-    columns = cast(Table, Analysis.__table__).columns
-    given = [bindparam(f"new_{name}", type_=columns[name].type) for name in names]
-    row = select(*given, Clock(), Generation.id).where(Generation.key == bindparam("of_generation"))
-    return insert(Analysis).from_select([*names, "submitted_at", "generation_id"], row).returning(Analysis.id)
-
-
-_ADD = _adding()
+    .returning(Analysis.id)
+)
+_ADD_INDEXED = search.indexed(_ADD.cte("new"))
 
 
 def ask(
@@ -81,8 +76,6 @@ def ask(
         _ask_again(row, wanted.priority)
     new = {key: request for key, request in zip(keys, requests, strict=True) if key not in by_key}
     added_now = {key: _new(session, video, key, request, wanted) for key, request in new.items()}
-    when = daywords.touched(video.recorded_at, video.duration)
-    search.index(session, [search.words(row.id, (row.question, *when)) for row in added_now.values()])
     return [(by_key | added_now)[key] for key in keys]
 
 
@@ -111,11 +104,23 @@ def _new(session: Session, video: Video, key: str, request: Request, wanted: Wan
     }
     generation = _generation_key(wanted.fingerprint, request.settings)
     given = {"of_generation": generation, **{f"new_{name}": value for name, value in columns.items()}}
-    new = session.connection().scalar(_ADD, given)
+    words = search.words((request.question, *daywords.touched(video.recorded_at, video.duration)))
+    new = _added(session, given, words)
     if new is None:
         _begin_generation(session, generation, wanted.fingerprint, request.settings)
-        new = session.connection().scalar(_ADD, given)
+        new = _added(session, given, words)
     return attached(session, Analysis(id=new, **columns))
+
+
+def _added(session: Session, given: dict[str, object], words: str) -> int | None:
+    """The id of the new analysis; None where its generation is not there."""
+    connection = session.connection()
+    if dialect_of(session) == "postgresql":
+        return connection.scalar(_ADD_INDEXED, {**given, "words": words})
+    new = connection.scalar(_ADD, given)
+    if new is not None:
+        search.index(session, {new: words})
+    return new
 
 
 def _generation_key(fingerprint: str, settings: AskSettings) -> str:

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from datetime import datetime
-from typing import Any, cast
+from typing import Any
 
-from sqlalchemy import Insert, Select, Table, bindparam, case, column, exists, func, insert, select, update
+from sqlalchemy import Insert, Select, bindparam, case, exists, insert, select, update
 from sqlalchemy.orm import Session, aliased
 
 from vm.result import Result
 from worker import daywords, rows
 from worker.archive_tables import ItemRow, StandingAnalysis
-from worker.columns import Base, Beside, Columns, PlainJson
+from worker.columns import Base, Beside, Columns
 from worker.jobs import Claim
 from worker.store import coverage, leases, search, standing, switching
+from worker.store.listed import as_list, insert_listed
 from worker.store.sessions import dialect_of, together
 from worker.tables import Analysis, CoverageRow, Video
-
-Found = Mapping[type[Base], Sequence[dict[str, Any]]]
 
 _OF_IT = CoverageRow.analysis_id == Analysis.id
 _LOCK = (
@@ -89,41 +86,23 @@ def _end(session: Session, claim: Claim, result: Result, video: Columns) -> Any:
     found = rows.result_rows(claim.analysis_id, result, video.recorded_at)
     when = daywords.touched(video.recorded_at, video.duration)
     texts = (claim.request.question, result.query, result.answer.text if result.answer else None, *when)
-    words = search.words(claim.analysis_id, texts)
+    words = search.words(texts)
     connection = session.connection()
     if dialect_of(session) == "postgresql":
-        return connection.execute(_END_AT_ONCE, {**given, **_as_json(found), **words}).one()
+        lists = {table.__tablename__: as_list(found.get(table, ())) for table in coverage.BELOW}
+        return connection.execute(
+            _END_AT_ONCE, {**given, **lists, "of": claim.analysis_id, "words": words}
+        ).one()
     ended = connection.execute(_END, given).one()
     for table, columns in found.items():
         connection.execute(_INSERT[table], together(columns))
-    search.index(session, [words])
+    search.index(session, {claim.analysis_id: words})
     return ended
-
-
-def _as_json(found: Found) -> dict[str, list[dict[str, Any]]]:
-    """The rows by their table's name, with instants as texts."""
-    return {
-        table.__tablename__: [
-            {name: value.isoformat() if isinstance(value, datetime) else value for name, value in row.items()}
-            for row in found.get(table, ())
-        ]
-        for table in coverage.BELOW
-    }
-
-
-def _insert_from_json(table: type[Base]) -> Insert:
-    """Adds however many rows, of which it is given a JSON list of objects."""
-    into = [each for each in cast(Table, table.__table__).columns if each.name != "id"]
-    listed = bindparam(table.__tablename__, type_=PlainJson())
-    given = func.json_to_recordset(listed).table_valued(*(column(each.name, each.type) for each in into))
-    return insert(table).from_select(
-        [each.name for each in into], select(given.render_derived(with_types=True))
-    )
 
 
 def _at_once() -> Select[Any]:
     """On PostgreSQL. Gives what `_END` does."""
-    inserted = [_insert_from_json(table).cte(f"new_{table.__tablename__}") for table in coverage.BELOW]
+    inserted = [insert_listed(table).cte(f"new_{table.__tablename__}") for table in coverage.BELOW]
     ended = _END.cte("ended")
     return select(ended).add_cte(*inserted, search.ADD.cte("new_words"))
 

@@ -104,7 +104,9 @@ def first(job: Job, *which: ColumnElement[bool]) -> Select[int]:
         .limit(1)
         .with_for_update(skip_locked=True)
     )
-    both = union_all(*(select(one.where(kind).subquery()) for kind in (_due(job), _left(job)))).cte()
+    both = union_all(*(select(one.where(kind).subquery()) for kind in (_due(job), _left(job)))).cte(
+        "next_ones"
+    )
     return select(both.c.id).order_by(both.c.priority.desc(), both.c.submitted_at, both.c.id).limit(1)
 
 

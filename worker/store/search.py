@@ -7,10 +7,10 @@ what was found at any other time need not be looked at. Analysts find its use in
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 
-from sqlalchemy import BigInteger, Text, bindparam, column, false, select, table, text
+from sqlalchemy import CTE, BigInteger, Select, Text, bindparam, column, false, insert, select, table, text
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.selectable import SelectBase
@@ -27,7 +27,7 @@ _new = postgresql.insert(_INDEX).values(
 ADD = _new.on_conflict_do_update(
     index_elements=[_INDEX.c.analysis_id], set_={"document": _new.excluded.document}
 )
-"""Keeps an analysis' words on PostgreSQL, as `words` gives them."""
+"""On PostgreSQL: keeps the `words` of an analysis."""
 # In FTS5 a row is found fast by its rowid only, which is the analysis' id here.
 _ADD_TO_FTS5 = text(
     "INSERT OR REPLACE INTO search_index (rowid, analysis_id, document) VALUES (:of, :of, :words)"
@@ -50,17 +50,24 @@ _BEST = {
 }
 
 
-def words(analysis_id: int, texts: Iterable[str | None]) -> dict[str, object]:
+def words(texts: Iterable[str | None]) -> str:
     """What is kept of an analysis: of its question, query and answer as far as there are any, and the words
     for the time of its video: see `worker.daywords`."""
-    return {"of": analysis_id, "words": plain_text("\n".join(filter(None, texts)))}
+    return plain_text("\n".join(filter(None, texts)))
 
 
-def index(session: Session, of_each: Sequence[dict[str, object]]) -> None:
-    """Keeps the words of analyses that are stored, in place of those they had."""
+def indexed(new: CTE) -> Select[int]:
+    """On PostgreSQL: adds an analysis, which the CTE does and gives its id, and its `words`, a parameter."""
+    found = select(new.c.id, postgresql.to_tsvector("simple", bindparam("words", type_=Text)))
+    return select(new.c.id).add_cte(insert(_INDEX).from_select(_INDEX.c.keys(), found).cte("indexed"))
+
+
+def index(session: Session, of_each: Mapping[int, str]) -> None:
+    """Keeps the words of analyses that are stored, by their ids, in place of those they had."""
     if of_each:
         add = ADD if dialect_of(session) == "postgresql" else _ADD_TO_FTS5
-        session.connection().execute(add, together(of_each))
+        given = [{"of": id, "words": found} for id, found in of_each.items()]
+        session.connection().execute(add, together(given))
 
 
 def retime(session: Session, video: Video) -> None:
@@ -68,7 +75,7 @@ def retime(session: Session, video: Video) -> None:
     asked = select(Analysis, AnswerRow.text).outerjoin(AnswerRow).where(Analysis.video_id == video.id)
     when = daywords.touched(video.recorded_at, video.duration)
     found = session.execute(asked).all()
-    index(session, [words(row.id, (row.question, row.query, answer, *when)) for row, answer in found])
+    index(session, {row.id: words((row.question, row.query, answer, *when)) for row, answer in found})
 
 
 def find(session: Session, words: str, most: int) -> list[int]:

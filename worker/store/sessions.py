@@ -31,8 +31,9 @@ class Sessions:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         # With nothing to begin and to commit, PostgreSQL is asked once instead of three times.
-        alone = engine.dialect.name == "postgresql"
-        self._single = engine.execution_options(isolation_level="AUTOCOMMIT") if alone else engine
+        self.is_postgresql = engine.dialect.name == "postgresql"
+        alone = {"isolation_level": "AUTOCOMMIT"} if self.is_postgresql else {}
+        self._single = engine.execution_options(**alone)
 
     def execute(self, statement: Executable, given: Mapping[str, object]) -> Sequence[Columns]:
         """What a single statement gives, which is a transaction by itself."""

@@ -4,37 +4,63 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
+from functools import cache
 from typing import Any
 
-from sqlalchemy import and_, bindparam, insert, select, update
-from sqlalchemy.orm import Session, joinedload, selectinload
+from sqlalchemy import Select, and_, bindparam, insert, select, true, update
+from sqlalchemy.orm import joinedload, selectinload
 from sqlalchemy.sql.dml import ReturningUpdate
 
 from worker import rows
 from worker.columns import Clock, Columns
 from worker.jobs import Accepted, Intake, Lease, Submission
-from worker.masking import HIDDEN, masked
+from worker.masking import HIDDEN
 from worker.store import leases
+from worker.store.listed import as_list, columns_of, listed
 from worker.store.sessions import Sessions, adding, dialect_of, found_or_added, in_batches
 from worker.tables import RequestRow
 from worker.tables import Submission as Row
 
-_FIRST = leases.first(Row).scalar_subquery()
 _THIS_ONE = (
     select(Row.id)
     .where(Row.id == bindparam("of"), leases.claimable(Row, most_attempts=1_000_000))
     .with_for_update(skip_locked=True)
-    .scalar_subquery()
 )
-_CLAIM = leases.taking(Row).where(Row.id == _FIRST)
-_CLAIM_ONE = leases.taking(Row).where(Row.id == _THIS_ONE)
+_CLAIM = leases.taking(Row).where(Row.id == leases.first(Row).scalar_subquery())
+_CLAIM_ONE = leases.taking(Row).where(Row.id == _THIS_ONE.scalar_subquery())
 _IS_UNWANTED = select(Row.cancel_requested).where(leases.held(Row))
 _ADD_REQUESTS = insert(RequestRow).returning(RequestRow.id, sort_by_parameter_order=True)
-_REQUESTS = (
-    select(RequestRow.__table__)
-    .where(RequestRow.submission_id == bindparam("of"))
-    .order_by(RequestRow.position)
-)
+_REQUEST = columns_of(RequestRow, *rows.REQUEST_COLUMNS)
+_REQUESTS = select(*_REQUEST).where(RequestRow.submission_id == bindparam("of")).order_by(RequestRow.position)
+
+
+# On PostgreSQL each statement is a way there and back, so that requests come and go with their submissions.
+@cache
+def _with_requests(claim: ReturningUpdate[Any]) -> Select[Any]:
+    """Claims, and gives a row for each request; one without a question where there is none."""
+    taken = claim.cte("taken")
+    requests = select(taken, *_REQUEST).outerjoin_from(
+        taken, RequestRow, taken.c.id == RequestRow.submission_id
+    )
+    return requests.order_by(RequestRow.position)
+
+
+def _adding_at_once() -> Select[Any]:
+    """Adds a submission, whose values have `new_` before their names, and a list of requests. Gives its id,
+    `of`, for each of theirs."""
+    new = adding(Row, "postgresql").values(leases.parameters(rows.SUBMISSION_COLUMNS)).cte("new")
+    columns = [*columns_of(RequestRow, "position"), *_REQUEST]
+    each = listed("requests", columns)
+    given = select(new.c.id, *each.columns).join_from(new, each, true())
+    into = ["submission_id", *(column.name for column in columns)]
+    add = insert(RequestRow).from_select(into, given).returning(RequestRow.id, RequestRow.position)
+    asked = add.cte("asked")
+    return (
+        select(new.c.id.label("of"), asked.c.id).outerjoin_from(new, asked, true()).order_by(asked.c.position)
+    )
+
+
+_ADD_AT_ONCE = _adding_at_once()
 
 
 class Submissions:
@@ -45,10 +71,25 @@ class Submissions:
 
     def add(self, submission: Submission) -> Accepted:
         """Keeps it to be worked on; one that is known by its key stays as it is."""
+        return self._added(submission) or self.known([submission.key])[submission.key]
+
+    def _added(self, submission: Submission) -> Accepted | None:
+        columns, requests = rows.submission_columns(submission), rows.request_rows(submission)
+        is_open = (columns["uri"], columns["callback_url"]) == (submission.uri, submission.callback_url)
+        if self._sessions.is_postgresql and is_open:
+            given = {f"new_{name}": value for name, value in columns.items()}
+            found = self._sessions.execute(_ADD_AT_ONCE, {**given, "requests": as_list(requests)})
+            return Accepted(found[0].of, tuple(row.id for row in found if row.id)) if found else None
         with self._sessions.begin() as session:
-            if (accepted := _added(session, submission)) is not None:
-                return accepted
-        return self.known([submission.key])[submission.key]
+            new = session.connection().scalar(adding(Row, dialect_of(session)), columns)
+            if new is None:
+                return None
+            if not is_open:
+                row = session.get_one(Row, new)
+                row.uri, row.callback_url = submission.uri, submission.callback_url  # with their secrets
+            of_it = [{"submission_id": new, **request} for request in requests]
+            ids = session.connection().scalars(_ADD_REQUESTS, of_it).all() if of_it else ()
+            return Accepted(new, tuple(ids))
 
     def known(self, keys: Sequence[str]) -> dict[str, Accepted]:
         """What was handed in before under any of these keys, by key."""
@@ -84,11 +125,14 @@ class Submissions:
         return self._taken(_CLAIM_ONE, {"of": submission_id, **leases.to_take(holder, length)})
 
     def _taken(self, claim: ReturningUpdate[Any], given: Mapping[str, object]) -> Intake | None:
-        for row in self._sessions.execute(claim, given):
-            requests = self._sessions.execute(_REQUESTS, {"of": row.id})
-            submission = rows.submission_of(self._whole(row), requests)
-            return Intake(Lease(row.id, row.fence), row.attempts, submission)
-        return None
+        at_once = self._sessions.is_postgresql
+        found = self._sessions.execute(_with_requests(claim) if at_once else claim, given)
+        if not found:
+            return None
+        row = found[0]
+        requests = found if at_once else self._sessions.execute(_REQUESTS, {"of": row.id})
+        asked = [request for request in requests if request.question is not None]
+        return Intake(Lease(row.id, row.fence), row.attempts, rows.submission_of(self._whole(row), asked))
 
     def _whole(self, row: Columns) -> Columns | Row:
         """With the secrets of its URLs, if they have any."""
@@ -175,35 +219,6 @@ class Submissions:
                 registered = update(Row).where(Row.id.in_(some), Row.state == "succeeded")
                 session.execute(registered.values(cancel_requested=False))
         return count
-
-
-def _added(session: Session, submission: Submission) -> Accepted | None:
-    shown = {
-        "uri": masked(submission.uri),
-        "callback_url": submission.callback_url and masked(submission.callback_url),
-    }
-    columns = {
-        "key": submission.key,
-        "collection": submission.collection,
-        "source": submission.source,
-        "recorded_at": submission.recorded_at,
-        "force": submission.force,
-        "callback_attempts": 0,
-        **shown,
-        **rows.untouched(submission.priority),
-    }
-    new = session.connection().scalar(adding(Row, dialect_of(session)), columns)
-    if new is None:
-        return None
-    if shown != {"uri": submission.uri, "callback_url": submission.callback_url}:
-        row = session.get_one(Row, new)
-        row.uri, row.callback_url = submission.uri, submission.callback_url  # with their secrets
-    requests = [
-        {"submission_id": new, "position": place, "analysis_id": None, **rows.request_columns(request)}
-        for place, request in enumerate(submission.requests, start=1)
-    ]
-    ids = session.connection().scalars(_ADD_REQUESTS, requests).all() if requests else ()
-    return Accepted(new, tuple(ids))
 
 
 def _accepted(row: Row) -> Accepted:
