@@ -1,5 +1,6 @@
 import threading
 import time
+from multiprocessing import get_context
 
 import pytest
 
@@ -38,9 +39,12 @@ def test_a_lease_is_renewed_while_there_is_progress():
 
 def test_without_progress_the_lease_is_let_go():
     lease = Lease()
-    with Heartbeat(lease.renew, lease=0.04, patience=0.1) as heartbeat:
-        heartbeat._thread.join(SOON)
-        assert not heartbeat._thread.is_alive()
+    with Heartbeat(lease.renew, lease=0.04, patience=0.1):
+        assert lease.next()
+        time.sleep(0.2)
+        count = lease.renewed
+        time.sleep(0.1)
+        assert lease.renewed == count
 
 
 def test_who_has_lost_its_lease_is_told_at_its_next_step():
@@ -48,7 +52,8 @@ def test_who_has_lost_its_lease_is_told_at_its_next_step():
     lease.held = False
     with Heartbeat(lease.renew, lease=0.04, patience=60) as heartbeat:
         assert lease.next()
-        heartbeat._thread.join(SOON)
+        time.sleep(0.1)
+        assert lease.renewed == 1
         with pytest.raises(LeaseLost, match="taken this over"):
             heartbeat.moved()
 
@@ -66,8 +71,31 @@ def test_a_database_that_is_gone_for_a_moment_does_not_end_the_renewing():
         assert lease.next()
 
 
+def test_each_of_several_is_renewed_at_its_own_pace():
+    slow, fast = Lease(), Lease()
+    with Heartbeat(slow.renew, lease=60, patience=60), Heartbeat(fast.renew, lease=0.04, patience=60):
+        assert fast.next()
+        assert fast.next()
+    assert slow.renewed == 0
+
+
+def test_a_process_that_was_forked_renews_as_well():
+    with Heartbeat(lambda: True, lease=0.04, patience=60):
+        child = get_context("fork").Process(target=_renew_once)
+        child.start()
+        child.join(SOON)
+    assert child.exitcode == 0
+
+
+def _renew_once() -> None:
+    lease = Lease()
+    with Heartbeat(lease.renew, lease=0.04, patience=60):
+        assert lease.next()
+
+
 def test_it_is_looked_once_in_a_while_however_often_there_is_progress(monkeypatch: pytest.MonkeyPatch):
-    clock = iter((100.0, 100.4, 101.1, 101.9, 102.2))
-    monkeypatch.setattr("time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("worker.heartbeat.LOOK_SECONDS", 0.1)
     pace = Pace()
-    assert [pace.is_due() for _ in range(4)] == [False, True, False, True]
+    assert not pace.is_due()
+    time.sleep(0.11)
+    assert [pace.is_due(), pace.is_due()] == [True, False]
