@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import AbstractContextManager
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -131,7 +132,10 @@ def fetched(
         max_bytes=settings.max_bytes,
         max_seconds=settings.fetch_seconds,
     )
-    return fetch(uri, rules, Scratch(settings.scratch, settings.scratch_bytes), sha256, progress)
+    return fetch(uri, rules, _scratch(settings.scratch, settings.scratch_bytes), sha256, progress)
+
+
+_scratch = cache(Scratch)  # looks for what crashed processes have left when it is made, and at each download
 
 
 def opened(path: Path, settings: Settings) -> IsolatedReader:

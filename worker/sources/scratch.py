@@ -47,8 +47,12 @@ class Scratch:
         self.max_bytes = max_bytes
         self._whole = folder / "whole"
         self._partial = folder / "partial"
-        with _as_unavailable(folder):
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._tidy()
+
+    def _tidy(self) -> None:
+        """Makes the folder if it is not there, or no longer, and cleans it."""
+        with _as_unavailable(self.folder):
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._whole.mkdir(mode=0o700, exist_ok=True)
             self._partial.mkdir(mode=0o700, exist_ok=True)
         with self._locked():
@@ -68,6 +72,7 @@ class Scratch:
     @contextmanager
     def partial(self, limit: int) -> Iterator[Partial]:
         """A new file to write to, of at most `limit` bytes; gone after the block, unless kept."""
+        self._tidy()
         with self._locked():
             path = self._partial / secrets.token_hex(16)
             file = _create(path)

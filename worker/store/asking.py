@@ -86,7 +86,8 @@ def _known(session: Session, keys: Sequence[str]) -> Sequence[Analysis]:
 
 def want_now(session: Session, row: Analysis) -> None:
     """Somebody waits for it: readers see it from its own end on, whatever run asked for it before."""
-    row.run_id = None
+    if row.run_id is not None:
+        row.run_id = None
     if row.state == "succeeded":
         switching.make_current(session, [row])
 
