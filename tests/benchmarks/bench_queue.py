@@ -5,7 +5,8 @@
 The overhead is taken with the real services, a real broker to wake, and a model that gives what the miniature
 found on a 30-second clip, after a pause that is not counted. One question on each video, so that nothing is
 shared. PostgreSQL is there twice: without waiting for the disk, and "synced", with every commit on it, as
-SQLite always has them. Submissions come from a Celery client, for real workers with the miniature, until the row is there.
+SQLite always has them. Submissions come from a Celery client, for real workers with the miniature, until the
+row is there.
 """
 
 from __future__ import annotations

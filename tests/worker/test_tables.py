@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Column, MetaData, Row, Table, select
+from sqlalchemy import Column, Integer, MetaData, Row, Table, exists, select, update
 from sqlalchemy.exc import StatementError
 
 from tests.servers import DATABASES
-from worker.columns import Clock, PlainJson, PlainString, PlainText, UtcDateTime
+from worker.columns import Beside, Clock, PlainJson, PlainString, PlainText, UtcDateTime
 from worker.database import open_engine
 
 pytestmark = pytest.mark.parametrize("database", DATABASES)
@@ -140,4 +140,19 @@ def test_the_clock_is_kept_as_any_instant_is(empty: str):
         assert connection.scalar(select(kept.c.instant).where(kept.c.instant == stored)) == stored
         assert connection.scalar(select(kept.c.instant).where(kept.c.instant < Clock())) is None
         assert connection.scalar(select(kept.c.instant).where(kept.c.instant > Clock())) == stored
+    engine.dispose()
+
+
+def test_what_a_subquery_finds_beside_a_changed_row_is_about_that_row(empty: str):
+    """Both tables have a column of one name."""
+    engine = open_engine(empty)
+    changed = Table("changed", MetaData(), Column("id", Integer, primary_key=True), Column("seen", Integer))
+    other = Table("other", changed.metadata, Column("id", Integer, primary_key=True), Column("of", Integer))
+    changed.metadata.create_all(engine)
+    with engine.begin() as connection:
+        connection.execute(changed.insert(), [{"id": 1}, {"id": 2}])
+        connection.execute(other.insert(), [{"id": 5, "of": 1}, {"id": 6, "of": 6}])
+        found = Beside(exists().where(other.c.of == changed.c.id).correlate(changed))
+        seen = connection.execute(update(changed).values(seen=1).returning(changed.c.id, found)).all()
+    assert sorted(map(tuple, seen)) == [(1, True), (2, False)]
     engine.dispose()

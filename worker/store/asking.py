@@ -13,7 +13,7 @@ from worker.columns import Clock
 from worker.jobs import NORMAL, AskSettings, Request, digest
 from worker.store import search, switching
 from worker.store.listed import columns_of
-from worker.store.sessions import attached, dialect_of, found_or_added
+from worker.store.sessions import attached, dialect_of, found_or_added, new
 from worker.tables import Analysis, Generation, Video
 
 
@@ -39,8 +39,6 @@ _KNOWN = (
     .with_for_update()
 )
 _UNTOUCHED = {**rows.untouched(), "progress": 0.0, "query": None, "current": False}
-
-
 _OF_IT = ("video_id", "idempotency_key", "fingerprint", "asked_key", "run_id")
 _GIVEN = columns_of(Analysis, *_OF_IT, *rows.REQUEST_COLUMNS, *_UNTOUCHED)
 # Adds an analysis to a generation that is there; its values have `new_` before their names.
@@ -74,8 +72,8 @@ def ask(
     by_key = {} if is_new else {row.idempotency_key: row for row in _known(session, keys)}
     for row in by_key.values():
         _ask_again(row, wanted.priority)
-    new = {key: request for key, request in zip(keys, requests, strict=True) if key not in by_key}
-    added_now = {key: _new(session, video, key, request, wanted) for key, request in new.items()}
+    unasked = {key: request for key, request in zip(keys, requests, strict=True) if key not in by_key}
+    added_now = {key: _new(session, video, key, request, wanted) for key, request in unasked.items()}
     return [(by_key | added_now)[key] for key in keys]
 
 
@@ -104,13 +102,13 @@ def _new(session: Session, video: Video, key: str, request: Request, wanted: Wan
         "priority": wanted.priority,
     }
     generation = _generation_key(wanted.fingerprint, request.settings)
-    given = {"of_generation": generation, **{f"new_{name}": value for name, value in columns.items()}}
+    given = {"of_generation": generation, **new(columns)}
     words = search.words((request.question, *daywords.touched(video.recorded_at, video.duration)))
-    new = _added(session, given, words)
-    if new is None:
+    id = _added(session, given, words)
+    if id is None:
         _begin_generation(session, generation, wanted.fingerprint, request.settings)
-        new = _added(session, given, words)
-    return attached(session, Analysis(id=new, **columns))
+        id = _added(session, given, words)
+    return attached(session, Analysis(id=id, **columns))
 
 
 def _added(session: Session, given: dict[str, object], words: str) -> int | None:
@@ -118,10 +116,10 @@ def _added(session: Session, given: dict[str, object], words: str) -> int | None
     connection = session.connection()
     if dialect_of(session) == "postgresql":
         return connection.scalar(_ADD_INDEXED, {**given, "words": words})
-    new = connection.scalar(_ADD, given)
-    if new is not None:
-        search.index(session, {new: words})
-    return new
+    id = connection.scalar(_ADD, given)
+    if id is not None:
+        search.index(session, {id: words})
+    return id
 
 
 def _generation_key(fingerprint: str, settings: AskSettings) -> str:
@@ -129,8 +127,8 @@ def _generation_key(fingerprint: str, settings: AskSettings) -> str:
 
 
 def _begin_generation(session: Session, key: str, fingerprint: str, settings: AskSettings) -> None:
-    new = Generation(key=key, fingerprint=fingerprint, settings=asdict(settings), begun_at=Clock())
-    found_or_added(session, select(Generation).filter_by(key=key), new)
+    row = Generation(key=key, fingerprint=fingerprint, settings=asdict(settings), begun_at=Clock())
+    found_or_added(session, select(Generation).filter_by(key=key), row)
     session.flush()
 
 

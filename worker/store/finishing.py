@@ -14,7 +14,7 @@ from worker.columns import Base, Beside, Columns
 from worker.jobs import Claim
 from worker.store import coverage, leases, search, standing, switching
 from worker.store.listed import as_list, insert_listed
-from worker.store.sessions import dialect_of, together
+from worker.store.sessions import dialect_of, new, parameters, together
 from worker.tables import Analysis, CoverageRow, Video
 
 _OF_IT = CoverageRow.analysis_id == Analysis.id
@@ -44,7 +44,7 @@ _END = (
         progress=1.0,
         stage="done",
         current=case((_IS_FIRST, True), else_=Analysis.current),
-        **leases.parameters(rows.RESULT_COLUMNS),
+        **parameters(rows.RESULT_COLUMNS),
     )
     .returning(
         Analysis.id,
@@ -81,8 +81,7 @@ def finish(session: Session, claim: Claim, result: Result) -> bool:
 def _end(session: Session, claim: Claim, result: Result, video: Columns) -> Any:
     """Writes the end and all that was found: on PostgreSQL in one statement, for each is a way there and
     back."""
-    new = {f"new_{name}": value for name, value in rows.result_columns(result).items()}
-    given = {**leases.by(claim.lease), **new}
+    given = {**leases.by(claim.lease), **new(rows.result_columns(result))}
     found = rows.result_rows(claim.analysis_id, result, video.recorded_at)
     when = daywords.touched(video.recorded_at, video.duration)
     texts = (claim.request.question, result.query, result.answer.text if result.answer else None, *when)
@@ -90,9 +89,8 @@ def _end(session: Session, claim: Claim, result: Result, video: Columns) -> Any:
     connection = session.connection()
     if dialect_of(session) == "postgresql":
         lists = {table.__tablename__: as_list(found.get(table, ())) for table in coverage.BELOW}
-        return connection.execute(
-            _END_AT_ONCE, {**given, **lists, "of": claim.analysis_id, "words": words}
-        ).one()
+        given |= {**lists, "of": claim.analysis_id, "words": words}
+        return connection.execute(_END_AT_ONCE, given).one()
     ended = connection.execute(_END, given).one()
     for table, columns in found.items():
         connection.execute(_INSERT[table], together(columns))

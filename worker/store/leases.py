@@ -33,6 +33,7 @@ from vm.errors import VideoMindError
 from worker.columns import Clock, Turn
 from worker.errors import INTERNAL_ERROR, LostWorker, is_retryable, retry_delay
 from worker.jobs import Lease
+from worker.store.sessions import new, parameters
 from worker.tables import Analysis, Submission
 
 Job = type[Submission] | type[Analysis]
@@ -173,19 +174,13 @@ def renew(session: Session, job: Job, leases: Iterable[Lease], length: timedelta
 
 def end(session: Session, job: Job, lease: Lease, **values: Any) -> bool:
     """Writes the end of the work. False where the lease is no longer held."""
-    given = {f"new_{name}": value for name, value in values.items()}
-    ended = session.connection().execute(_end(job, tuple(values)), {**by(lease), **given})
+    ended = session.connection().execute(_end(job, tuple(values)), {**by(lease), **new(values)})
     return ended.rowcount == 1
 
 
 @cache
 def _end(job: Job, names: tuple[str, ...]) -> Update:
     return update(job).where(held(job)).values(**ENDED, **parameters(names))
-
-
-def parameters(names: Iterable[str]) -> dict[str, Any]:
-    """The columns of a statement that is built once: each as a parameter with `new_` before its name."""
-    return {name: bindparam(f"new_{name}") for name in names}
 
 
 def end_all(session: Session, job: Job, which: ColumnElement[bool], **values: Any) -> Sequence[int]:

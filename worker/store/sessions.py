@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from typing import Any, TypeVar, cast
 
-from sqlalchemy import Engine, Executable, Select, Table
+from sqlalchemy import Engine, Executable, Select, Table, bindparam
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, make_transient_to_detached
@@ -62,6 +62,16 @@ def in_batches(keys: Sequence[Key]) -> Iterator[Sequence[Key]]:
     """As many at a time as one statement may name; no database takes them without limit."""
     for start in range(0, len(keys), _BATCH):
         yield keys[start : start + _BATCH]
+
+
+def parameters(names: Iterable[str]) -> dict[str, Any]:
+    """The columns of a statement that is built once: each as a parameter with `new_` before its name."""
+    return {name: bindparam(f"new_{name}") for name in names}
+
+
+def new(columns: Mapping[str, object]) -> dict[str, object]:
+    """What such a statement is given."""
+    return {f"new_{name}": value for name, value in columns.items()}
 
 
 def together(rows: Sequence[dict[str, Any]]) -> dict[str, Any] | Sequence[dict[str, Any]]:

@@ -17,7 +17,7 @@ from worker.jobs import Accepted, Intake, Lease, Submission
 from worker.masking import HIDDEN
 from worker.store import leases
 from worker.store.listed import as_list, columns_of, listed
-from worker.store.sessions import Sessions, adding, dialect_of, found_or_added, in_batches
+from worker.store.sessions import Sessions, adding, dialect_of, found_or_added, in_batches, new, parameters
 from worker.tables import RequestRow
 from worker.tables import Submission as Row
 
@@ -39,25 +39,22 @@ _REQUESTS = select(*_REQUEST).where(RequestRow.submission_id == bindparam("of"))
 def _with_requests(claim: ReturningUpdate[Any]) -> Select[Any]:
     """Claims, and gives a row for each request; one without a question where there is none."""
     taken = claim.cte("taken")
-    requests = select(taken, *_REQUEST).outerjoin_from(
-        taken, RequestRow, taken.c.id == RequestRow.submission_id
-    )
-    return requests.order_by(RequestRow.position)
+    of_it = taken.c.id == RequestRow.submission_id
+    return select(taken, *_REQUEST).outerjoin_from(taken, RequestRow, of_it).order_by(RequestRow.position)
 
 
 def _adding_at_once() -> Select[Any]:
     """Adds a submission, whose values have `new_` before their names, and a list of requests. Gives its id,
     `of`, for each of theirs."""
-    new = adding(Row, "postgresql").values(leases.parameters(rows.SUBMISSION_COLUMNS)).cte("new")
+    added = adding(Row, "postgresql").values(parameters(rows.SUBMISSION_COLUMNS)).cte("added")
     columns = [*columns_of(RequestRow, "position"), *_REQUEST]
     each = listed("requests", columns)
-    given = select(new.c.id, *each.columns).join_from(new, each, true())
+    given = select(added.c.id, *each.columns).join_from(added, each, true())
     into = ["submission_id", *(column.name for column in columns)]
     add = insert(RequestRow).from_select(into, given).returning(RequestRow.id, RequestRow.position)
     asked = add.cte("asked")
-    return (
-        select(new.c.id.label("of"), asked.c.id).outerjoin_from(new, asked, true()).order_by(asked.c.position)
-    )
+    ids = select(added.c.id.label("of"), asked.c.id).outerjoin_from(added, asked, true())
+    return ids.order_by(asked.c.position)
 
 
 _ADD_AT_ONCE = _adding_at_once()
@@ -77,19 +74,18 @@ class Submissions:
         columns, requests = rows.submission_columns(submission), rows.request_rows(submission)
         is_open = (columns["uri"], columns["callback_url"]) == (submission.uri, submission.callback_url)
         if self._sessions.is_postgresql and is_open:
-            given = {f"new_{name}": value for name, value in columns.items()}
-            found = self._sessions.execute(_ADD_AT_ONCE, {**given, "requests": as_list(requests)})
+            found = self._sessions.execute(_ADD_AT_ONCE, {**new(columns), "requests": as_list(requests)})
             return Accepted(found[0].of, tuple(row.id for row in found if row.id)) if found else None
         with self._sessions.begin() as session:
-            new = session.connection().scalar(adding(Row, dialect_of(session)), columns)
-            if new is None:
+            id = session.connection().scalar(adding(Row, dialect_of(session)), columns)
+            if id is None:
                 return None
             if not is_open:
-                row = session.get_one(Row, new)
+                row = session.get_one(Row, id)
                 row.uri, row.callback_url = submission.uri, submission.callback_url  # with their secrets
-            of_it = [{"submission_id": new, **request} for request in requests]
+            of_it = [{"submission_id": id, **request} for request in requests]
             ids = session.connection().scalars(_ADD_REQUESTS, of_it).all() if of_it else ()
-            return Accepted(new, tuple(ids))
+            return Accepted(id, tuple(ids))
 
     def known(self, keys: Sequence[str]) -> dict[str, Accepted]:
         """What was handed in before under any of these keys, by key."""

@@ -2,6 +2,7 @@ import fcntl
 import hashlib
 import os
 import resource
+import shutil
 import signal
 import stat
 import subprocess
@@ -50,6 +51,15 @@ def test_a_file_is_known_by_its_content(scratch: Scratch):
         assert path.read_bytes() == b"video"
     with scratch.hold("0" * 64) as path:
         assert path is None
+
+
+def test_a_folder_that_somebody_took_away_is_made_again(scratch: Scratch):
+    shutil.rmtree(scratch.folder)
+    with scratch.hold("0" * 64) as path:
+        assert path is None
+    name = _store(scratch, b"video")
+    with scratch.hold(name) as path:
+        assert path is not None
 
 
 def test_the_same_content_is_kept_once(scratch: Scratch):

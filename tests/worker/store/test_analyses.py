@@ -1,8 +1,11 @@
+import math
 from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
+from psycopg._queries import MAX_CACHED_STATEMENT_LENGTH
 from sqlalchemy import text
+from sqlalchemy.dialects.postgresql import psycopg
 from sqlalchemy.exc import IntegrityError
 
 from tests.worker.store.conftest import ATTEMPTS, MINUTES
@@ -10,7 +13,7 @@ from vm.errors import NoFrames
 from vm.moments import Candidate, Span
 from vm.result import Window
 from worker.errors import DatabaseUnusable, DecoderCrashed
-from worker.store import Store
+from worker.store import Store, finishing
 from worker.store.analyses import MOST_TOGETHER
 
 BELOW = ("candidates", "moments", "answers", "coverage")
@@ -102,6 +105,24 @@ def test_a_result_that_cannot_be_stored_leaves_nothing_behind(
         store.analyses.finish(claim()[0], two_firsts)
     assert sql("SELECT state, plan, progress FROM analyses") == [("running", None, 0.0)]
     assert counted(*BELOW) == [0, 0, 0, 0]
+
+
+def test_scores_that_are_no_numbers_and_texts_of_any_kind_do_not_lose_the_rest(
+    store: Store, registered, claim, result, sql
+):
+    first = result.moments[0]
+    odd = replace(first, candidate=replace(first.candidate, p_yes=math.nan, verifier_score=math.inf))
+    words = "\0 \ud800 \U0001f6aa {} [] \" ' \\ %s :of $1"
+    registered("Who comes in?")
+    assert store.analyses.finish(claim()[0], replace(result, moments=(replace(odd, query=words),)))
+    ((query, score),) = sql("SELECT query, verifier_score FROM moments")
+    assert query == "\ufffd \\ud800 \U0001f6aa {} [] \" ' \\ %s :of $1"
+    assert score == math.inf
+
+
+def test_what_an_end_takes_is_short_enough_for_the_driver_to_keep():
+    statement = str(finishing._END_AT_ONCE.compile(dialect=psycopg.dialect()))
+    assert len(statement) <= MAX_CACHED_STATEMENT_LENGTH
 
 
 def test_progress_is_kept_and_begins_anew_with_each_attempt(store: Store, registered, claim, sql, lapsed):
