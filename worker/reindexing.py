@@ -71,9 +71,9 @@ class Rule:
             raise InvalidRule(f"a score of {self.below_score:g}: scores go from 0 to 1")
         if self.source and not self.collection:
             raise InvalidRule("a source belongs to a collection: name both")
-        for text in (self.since, self.until):
-            if text is not None:
-                utc(text)
+        begins, ends = (None if text is None else utc(text) for text in (self.since, self.until))
+        if begins and ends and ends <= begins:
+            raise InvalidRule(f"it would end at {self.until}, before it begins at {self.since}")
 
     @classmethod
     def from_stored(cls, stored: Mapping[str, Any]) -> Rule:

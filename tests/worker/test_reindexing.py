@@ -47,6 +47,15 @@ def test_what_is_no_instant_is_refused(text: str, told: str):
         Rule(since=text)
 
 
+def test_a_rule_whose_time_ends_before_it_begins_is_refused():
+    begins, ends = "2026-03-01T08:00Z", "2026-03-01T08:59+01:00"
+    with pytest.raises(InvalidRule, match="before it begins"):
+        Rule(since=begins, until=ends)
+    with pytest.raises(InvalidRule, match="before it begins"):
+        Rule(since=begins, until=begins)
+    assert Rule(since=ends, until=begins)
+
+
 def test_a_run_that_goes_on_as_it_has_ends_in_as_much_time_for_each_question():
     assert RUN.remaining_seconds == pytest.approx(30.0)
     later = EIGHT + timedelta(hours=1)
