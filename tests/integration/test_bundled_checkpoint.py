@@ -5,17 +5,17 @@ The encoded clips are kept in pytest's cache, so that only the first run draws t
 
 import json
 import os
-import subprocess
-import sys
 import tomllib
 from importlib.resources import files
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import pytest
 import torch
 from jsonschema import validate
 from safetensors import safe_open
 
+from tests import commands
 from vm import VideoMind
 from vm.bundled import BUNDLED_CHECKPOINT, BUNDLED_NOTICE
 from vm.model.backbone import Passage
@@ -50,13 +50,10 @@ PATIENCE = 3600.0
 """Seconds after which the command counts as hung."""
 
 
-def videomind(*arguments: object) -> subprocess.CompletedProcess:
+def videomind(*arguments: object) -> CompletedProcess[str]:
     """Runs the command as a process of its own, to which the environment names no checkpoint."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("VIDEOMIND_")}
-    command = [Path(sys.executable).with_name("videomind"), *map(str, arguments)]
-    return subprocess.run(
-        command, env={**kept, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=PATIENCE
-    )
+    return commands.start(*arguments, environment={**kept, "OMP_NUM_THREADS": "1"}).ended(PATIENCE)
 
 
 @pytest.fixture(scope="module")

@@ -4,15 +4,18 @@ import json
 import os
 import signal
 import sqlite3
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import psutil
 import pytest
+
+from tests import commands
+from tests.commands import Command
 
 PARITY = Path(__file__).parent.parent / "parity"
 VIDEO = PARITY / "videos" / "tiny3s.mp4"
@@ -23,25 +26,16 @@ PATIENCE = 120.0
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Callable[..., subprocess.Popen]:
+def start(tmp_path: Path) -> Callable[..., Command]:
     """Starts the command with an embedded database of the test's own."""
     environment = {**os.environ, "XDG_DATA_HOME": str(tmp_path), "OMP_NUM_THREADS": "1"}
-
-    def popen(*arguments: object) -> subprocess.Popen:
-        command = [Path(sys.executable).with_name("videomind"), *map(str, arguments)]
-        return subprocess.Popen(
-            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
-
-    return popen
+    return partial(commands.start, environment=environment)
 
 
 @pytest.fixture
-def videomind(start: Callable) -> Callable[..., subprocess.CompletedProcess]:
-    def run(*arguments: object) -> subprocess.CompletedProcess:
-        process = start(*arguments)
-        out, err = process.communicate(timeout=PATIENCE)
-        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+def videomind(start: Callable) -> Callable[..., CompletedProcess[str]]:
+    def run(*arguments: object) -> CompletedProcess[str]:
+        return start(*arguments).ended(PATIENCE)
 
     return run
 
@@ -106,7 +100,7 @@ def test_what_a_killed_process_left_behind_is_done_by_a_later_one(
 
 
 @pytest.fixture
-def working(start: Callable, videomind: Callable, database: Path) -> tuple[subprocess.Popen, list]:
+def working(start: Callable, videomind: Callable, database: Path) -> tuple[Command, list]:
     """An embedded worker in the middle of a video with several questions, behind which another waits; and the
     processes it has started."""
     for video, *questions in ((LONGER_VIDEO, "the ball", "the man", "the dog"), (VIDEO, "the end")):
@@ -119,7 +113,7 @@ def working(start: Callable, videomind: Callable, database: Path) -> tuple[subpr
     return process, psutil.Process(process.pid).children(recursive=True)
 
 
-def _ask_to_end(process: subprocess.Popen) -> None:
+def _ask_to_end(process: Command) -> None:
     process.send_signal(signal.SIGTERM)
     for line in process.stderr:
         if "once more to hand it back" in line:

@@ -10,6 +10,7 @@ from typing import NoReturn
 
 import pytest
 
+from tests import commands
 from vm.errors import CheckpointError
 
 PATIENCE = 120.0
@@ -17,21 +18,15 @@ PATIENCE = 120.0
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+def run(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Runs the command as a process of its own, in an empty folder."""
 
-    def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    def start(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
         kept = {name: value for name, value in os.environ.items() if not name.startswith("VIDEOMIND_")}
-        return subprocess.run(
-            [sys.executable, "-c", "from worker.cli import main; main()", *arguments],
-            env={**kept, "XDG_DATA_HOME": str(tmp_path / "data"), **variables},
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE,
-        )
+        environment = {**kept, "XDG_DATA_HOME": str(tmp_path / "data"), **variables}
+        return commands.start(*arguments, environment=environment, folder=tmp_path).ended(PATIENCE)
 
-    return run
+    return start
 
 
 def test_help_comes_without_what_takes_seconds_to_import():
@@ -50,8 +45,8 @@ main()
     assert {"worker", "beat", "settings", "sql", "db"} <= set(shown)
 
 
-def test_a_setting_that_cannot_be_used_is_one_line_and_ends_with_3(start: Callable):
-    done = start("status", VIDEOMIND_LOG="loud")
+def test_a_setting_that_cannot_be_used_is_one_line_and_ends_with_3(run: Callable):
+    done = run("status", VIDEOMIND_LOG="loud")
     assert (done.returncode, done.stdout) == (3, "")
     assert done.stderr == "videomind: VIDEOMIND_LOG is 'loud': input should be 'text' or 'json'\n"
 
@@ -91,9 +86,9 @@ def test_a_signal_while_the_program_or_its_model_is_loaded_is_one_line_and_130(
     assert len(told) == (2 if "worker" in arguments else 1)  # that there is no broker is told before
 
 
-def test_a_file_in_the_working_directory_sets_what_is_used(start: Callable, tmp_path: Path):
+def test_a_file_in_the_working_directory_sets_what_is_used(run: Callable, tmp_path: Path):
     (tmp_path / ".env").write_text(f"VIDEOMIND_DATABASE_URL=sqlite:///{tmp_path}/here.db\n")
-    assert start("db", "upgrade").returncode == 0
+    assert run("db", "upgrade").returncode == 0
     assert (tmp_path / "here.db").exists()
     assert not (tmp_path / "data").exists()
 

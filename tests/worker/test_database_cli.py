@@ -1,14 +1,13 @@
 import csv
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from tests import commands
 from tests.servers import DATABASES
 from worker import options, schema
 from worker.settings import Settings
@@ -39,18 +38,11 @@ def recorded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., l
     def run(*arguments: str) -> list[str]:
         record = tmp_path / "record"
         environment = {**os.environ, "PATH": f"{tmp_path}/bin:{os.environ['PATH']}", "RECORD": str(record)}
-        process = _run(environment, *arguments)
+        process = commands.start(*arguments, environment=environment).ended(PATIENCE)
         assert (process.returncode, process.stderr) == (0, "")
         return record.read_text().splitlines()
 
     return run
-
-
-def _run(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", "from worker.cli import main; main()", *arguments]
-    return subprocess.run(
-        command, env=environment, input="", capture_output=True, text=True, timeout=PATIENCE
-    )
 
 
 def test_db_check_tells_the_version(videomind: Callable, url: str):

@@ -1,7 +1,5 @@
 import json
 import signal
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -12,6 +10,8 @@ from jsonschema import Draft202012Validator
 from sqlalchemy import func, insert, select
 from sqlalchemy.orm import Session
 
+from tests import commands
+from tests.commands import Command
 from tests.servers import DATABASES
 from worker import contract
 from worker.archive_tables import HitRow
@@ -215,30 +215,20 @@ def test_an_option_that_would_not_count_is_refused(videomind: Callable, store, a
 
 
 @pytest.fixture
-def follow(url: str) -> Iterator[Callable[..., subprocess.Popen]]:
+def follow(url: str) -> Iterator[Callable[..., Command]]:
     """Starts a process that shows new hits as they come."""
-    started: list[subprocess.Popen] = []
+    started: list[Command] = []
 
-    def start(*how: object) -> subprocess.Popen:
-        command = "import sys; from worker import cli; sys.argv[0] = 'videomind'; cli.main()"
-        arguments = ("hits", "--follow", "--json", "--database", url, *map(str, how))
-        started.append(
-            subprocess.Popen(
-                [sys.executable, "-c", command, *arguments],
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-            )
-        )
+    def start(*how: object) -> Command:
+        started.append(commands.start("hits", "--follow", "--json", "--database", url, *how))
         return started[-1]
 
     yield start
     for process in started:
-        process.kill()
-        process.communicate()
+        process.end()
 
 
-def _next(following: subprocess.Popen) -> int:
+def _next(following: Command) -> int:
     patience = threading.Timer(120, following.kill)  # or else a hit that never comes would be waited for
     patience.start()
     line = following.stdout.readline()

@@ -1,8 +1,6 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,6 +9,8 @@ from shutil import copyfile
 import pytest
 from sqlalchemy import text
 
+from tests import commands
+from tests.commands import Command
 from worker.standing import Standing
 from worker.store import Store
 
@@ -19,22 +19,18 @@ PATIENCE = 120.0
 
 
 @pytest.fixture
-def start(url: str, tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+def start(url: str) -> Iterator[Callable[..., Command]]:
     """Starts `videomind watch` as a process of its own."""
-    started: list[subprocess.Popen[str]] = []
+    started: list[Command] = []
 
-    def popen(*arguments: object) -> subprocess.Popen[str]:
-        code = "from worker.cli import main; main()"
-        command = [sys.executable, "-c", code, "watch", *map(str, arguments), "--database", url]
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    def watch(*arguments: object) -> Command:
         environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
-        started.append(subprocess.Popen(command, env=environment, **pipes))
+        started.append(commands.start("watch", *arguments, "--database", url, environment=environment))
         return started[-1]
 
-    yield popen
+    yield watch
     for process in started:
-        process.kill()
-        process.communicate()
+        process.end()
 
 
 def _until(store: Store, count: int) -> list[tuple]:

@@ -1,13 +1,12 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 
 import pytest
 
+from tests import commands
 from tests.servers import Redis
 from worker import schema
 from worker.settings import Settings
@@ -51,8 +50,7 @@ def test_a_beat_needs_a_broker(videomind: Callable, store: Store):
 def test_a_beat_alone_sends_the_sweeps_and_ends_on_sigterm(url: str, redis_server: Redis, redis_url: str):
     given = {"DATABASE_URL": url, "BROKER_URL": redis_url, "SWEEP_SECONDS": "1"}
     environment = {**os.environ, **{f"VIDEOMIND_{name}": value for name, value in given.items()}}
-    command = [sys.executable, "-c", "from worker.cli import main; main()", "beat"]
-    process = subprocess.Popen(command, env=environment)
+    process = commands.start("beat", environment=environment)
     try:
         deadline = time.monotonic() + PATIENCE
         while redis_server.client().llen("sweep") < 2:
@@ -61,7 +59,7 @@ def test_a_beat_alone_sends_the_sweeps_and_ends_on_sigterm(url: str, redis_serve
         process.send_signal(signal.SIGTERM)
         assert process.wait(PATIENCE) == 0
     finally:
-        process.kill()
+        process.end()
     assert b"videomind.sweep" in redis_server.client().lindex("sweep", 0)
 
 
