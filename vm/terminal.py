@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from io import TextIOWrapper
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -19,8 +19,12 @@ from vm.render import plain
 PROGRAM = "videomind"
 
 
-def run_app(application: typer.Typer, name: str = PROGRAM) -> NoReturn:
-    """Run a command line to its exit code; every error raised on purpose is one line on stderr."""
+def run_app(application: Callable[..., Any], name: str = PROGRAM) -> NoReturn:
+    """Run a command line to its exit code; every error raised on purpose is one line on stderr.
+
+    Args:
+        application: of Typer, or the command that was made of it.
+    """
     try:
         application(prog_name=name)
     except VideoMindError as error:

@@ -10,13 +10,14 @@ from __future__ import annotations
 import logging
 import signal
 import sys
+from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from worker.interrupts import interrupts_held_back
 
 if TYPE_CHECKING:
-    from typer import Typer
+    from typer.core import TyperGroup
 
 # Nothing else is imported here: an interruption is one line from the first moment on.
 
@@ -43,8 +44,8 @@ def main() -> NoReturn:
     logging.getLogger("worker").addHandler(logging.NullHandler())
     try:
         with interrupts_held_back():  # what is imported by half fails in odd ways
-            app = mounted()
-        _run(app)
+            commands = mounted()
+        _run(commands)
     except KeyboardInterrupt:
         sys.exit(_interrupted())
     except SystemExit as end:
@@ -53,39 +54,46 @@ def main() -> NoReturn:
         raise
 
 
-def _run(app: Typer) -> NoReturn:
+def _run(commands: TyperGroup) -> NoReturn:
     from vm.terminal import run_app
 
-    run_app(app)
+    run_app(commands)
 
 
-def mounted() -> Typer:
+def mounted() -> TyperGroup:
     """The program with all its commands. Some of these ask for the settings at once, which may be wrong."""
-    from vm.cli import app
     from vm.errors import VideoMindError
     from vm.terminal import complain, exit_code
 
     try:
         for name in COMMANDS:
             import_module(f"worker.{name}")
-        app.info.context_settings = {"default_map": _from_file(app)}
+        commands = _commands()
+        commands.context_settings["default_map"] = _from_file(commands)
     except VideoMindError as error:
         complain(error)
         sys.exit(exit_code(error))
-    return app
+    return commands
 
 
-def _from_file(app: Typer) -> dict[str, dict[str, Any]]:
+@cache
+def _commands() -> TyperGroup:
+    """All that was imported. Finding out what each command takes needs a tenth of a second."""
+    from typer.main import get_group
+
+    from vm.cli import app
+
+    return get_group(app)
+
+
+def _from_file(commands: TyperGroup) -> dict[str, dict[str, Any]]:
     """What the library's commands take from the environment they take from the file `.env` as well."""
-    from typer.main import get_command
-
     from worker.settings import in_file
 
     given = in_file()
-    commands = getattr(get_command(app), "commands", {})
     return {
         name: {option.name: given[option.envvar] for option in command.params if option.envvar in given}
-        for name, command in commands.items()
+        for name, command in commands.commands.items()
     }
 
 

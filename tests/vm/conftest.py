@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 import pytest
 import torch
+from typer.core import TyperGroup
+from typer.main import get_group
 
 from vm.cli import app
 from vm.mind import VideoMind
@@ -53,8 +55,16 @@ class Ended(NamedTuple):
     err: str
 
 
+@pytest.fixture(scope="session")
+def commands() -> TyperGroup:
+    """The library's; finding out what each of them takes takes long."""
+    return get_group(app)
+
+
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Ended]:
+def run(
+    commands: TyperGroup, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., Ended]:
     """The library's command as its entry point runs it, but for the process."""
     for name in ("CHECKPOINT", "BASE", "DEVICE", "DTYPE"):
         monkeypatch.delenv(f"VIDEOMIND_{name}", raising=False)
@@ -63,7 +73,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
     def run(*arguments: object) -> Ended:
         monkeypatch.setattr(sys, "argv", ["videomind", *map(str, arguments)])
         with pytest.raises(SystemExit) as end:
-            run_app(app)
+            run_app(commands)
         assert isinstance(end.value.code, int)
         return Ended(end.value.code, *capsys.readouterr())
 

@@ -18,7 +18,6 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
-import typer
 from celery import Celery
 from jsonschema import Draft202012Validator
 from pydantic import SecretStr
@@ -157,7 +156,7 @@ def test_the_command_that_is_shown_ends_well(videomind: Callable[..., tuple[int,
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_command_and_option_that_is_named_exists(page: Path):
-    root = typer.main.get_command(cli.mounted())
+    root = cli.mounted()
     named = _named(page)
     assert named
     for line in named:
