@@ -21,18 +21,11 @@ from transformers import Qwen2VLConfig, Qwen2VLForConditionalGeneration
 
 from vm.errors import CheckpointError, MissingRole, TensorMismatch
 from vm.model import vision
-from vm.model.checkpoint import (
-    ADAPTER_FILE,
-    DECODER_FILE,
-    Checkpoint,
-    read_lora_config,
-    read_tensors,
-    stored_shape,
-    weight_files,
-)
+from vm.model.checkpoint import ADAPTER_FILE, DECODER_FILE, Checkpoint, weight_files
 from vm.model.key_values import KeyValues
 from vm.model.language_model import LanguageModel
 from vm.model.timestamp_decoder import TimestampDecoder
+from vm.model.weights import read_lora_config, read_tensors, stored_shape
 
 _EMBEDDING = "model.language_model.embed_tokens.weight"
 _HEAD = "lm_head.weight"

@@ -10,7 +10,7 @@ from typing import Any
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
-from vm.model.checkpoint import publish, publish_adapted
+from vm.model.weights import publish, publish_adapted
 from vm.training.start import TARGETS
 from vm.training.student import Student
 

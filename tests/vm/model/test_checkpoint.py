@@ -1,6 +1,8 @@
 import json
 import pickle
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -277,3 +279,17 @@ def test_a_role_of_ones_own_is_a_folder_and_an_entry_in_the_role_book(root: Path
     book["roles"]["narrator"] = {"prompt": "Tell: '{}'"}
     (checkpoint / ROLES_FILE).write_text(json.dumps(book))
     assert open_checkpoint(checkpoint).adapters["narrator"] == checkpoint / "narrator"
+
+
+KNOW = """
+import sys
+from vm.model.checkpoint import open_checkpoint
+known = open_checkpoint(sys.argv[1])
+print(known.fingerprint, sorted({"torch", "transformers", "peft"} & sys.modules.keys()))
+"""
+
+
+def test_a_checkpoint_is_known_without_the_model_libraries(miniature: Path) -> None:
+    command = [sys.executable, "-c", KNOW, str(miniature)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    assert done.stdout == f"{open_checkpoint(miniature).fingerprint} []\n"
