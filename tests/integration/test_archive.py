@@ -28,7 +28,6 @@ RENEWED = VIDEOS * len(QUESTIONS)
 LEASE = timedelta(minutes=5)
 # An answer takes long enough for whoever is killed to be in the middle of one.
 SETTINGS = {
-    "FAKE_START": "spawn",
     "FAKE_FINGERPRINT": NEW,
     "FAKE_SECONDS": "0.2",
     "VIDEOMIND_LEASE_SECONDS": "4",

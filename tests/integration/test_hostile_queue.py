@@ -35,7 +35,6 @@ def test_all_that_is_bad_ends_with_its_own_error_and_all_that_is_good_succeeds(f
     for folder in (place.folder, place.elsewhere):
         folder.mkdir()
     farm.variables = {
-        "FAKE_START": "spawn",
         "FAKE_READS": "yes",
         "VIDEOMIND_MEDIA_ROOTS": str(place.folder),
         "VIDEOMIND_MAX_BYTES": str(MOST_BYTES),
