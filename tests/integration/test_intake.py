@@ -58,6 +58,14 @@ class Intake:
             assert time.monotonic() < deadline, self.states()
             time.sleep(0.1)
 
+    def forget(self) -> None:
+        """All that was sent and submitted; what is begun ends first."""
+        client = self.broker.client()
+        client.delete("ingest", "fetch")
+        self.until(lambda: not client.exists("unacked"))
+        with self.store.engine.begin() as connection:
+            connection.execute(text("TRUNCATE submissions CASCADE"))
+
 
 @contextmanager
 def _taking_in(intake: Intake, url: str, scratch: Path) -> Iterator[None]:
@@ -72,14 +80,27 @@ def _taking_in(intake: Intake, url: str, scratch: Path) -> Iterator[None]:
         process.wait()
 
 
-@pytest.fixture
-def intake(
-    postgresql_url: str, redis_url: str, redis_server: servers.Redis, tmp_path: Path
+@pytest.fixture(scope="module")
+def service(
+    postgresql: servers.PostgreSQL,
+    migrated_postgresql: str,
+    redis_server: servers.Redis,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Intake]:
-    with Store(postgresql_url) as store:
+    """One for all tests here: starting it takes long."""
+    redis_server.client().flushall()
+    url = postgresql.url(postgresql.create(template=migrated_postgresql))
+    with Store(url) as store:
         made = Intake(store, redis_server)
-        with _taking_in(made, postgresql_url, tmp_path / "scratch"):
+        with _taking_in(made, url, tmp_path_factory.mktemp("intake") / "scratch"):
             yield made
+
+
+@pytest.fixture
+def intake(service: Intake) -> Iterator[Intake]:
+    """It has nothing to do."""
+    yield service
+    service.forget()
 
 
 def test_downloads_keep_neither_submissions_nor_sweeps_waiting(intake: Intake):
