@@ -131,7 +131,7 @@ def test_told_to_end_a_worker_finishes_what_it_is_at_and_leaves_the_rest(farm: F
 
 
 def test_what_hangs_in_c_is_killed_at_its_limit_with_its_decoders(farm: Farm, clip: Path):
-    farm.variables |= {"FAKE_START": "spawn", "FAKE_READS": "yes", "VIDEOMIND_MAX_ATTEMPTS": "1"}
+    farm.variables |= {"FAKE_READS": "yes", "VIDEOMIND_MAX_ATTEMPTS": "1"}
     farm.variables["FAKE_LIMIT"] = str(SOON)
     farm.submit(clip, "Who?")
     farm.start("fetch", "analyse")
