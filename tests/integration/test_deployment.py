@@ -16,7 +16,7 @@ import psycopg
 import pytest
 import yaml
 
-from tests import servers
+from tests import commands, servers
 from tests.integration.test_worker import PARITY, PATIENCE, VIDEOMIND, VIDEOS
 
 FILE = Path(__file__).parents[2] / "docker-compose.yml"
@@ -126,7 +126,7 @@ def test_its_commands_take_a_video_in_and_answer(
         for name in ("ingest", "analyse-cpu", "beat"):
             stack.enter_context(_running(services[name]["command"], environment))
         asked = ["submit", str(VIDEOS / "tiny3s.mp4"), "-q", "Why did the man appear?"]
-        subprocess.run([VIDEOMIND, *asked], env=environment, check=True, timeout=PATIENCE)
+        assert commands.start(*asked, environment=environment).ended(PATIENCE).returncode == 0
         assert _until_answered(url) == [("succeeded",)]
         assert list((tmp_path / "features").rglob("*.safetensors"))
     health = subprocess.run([VIDEOMIND, "health"], env=environment, capture_output=True, timeout=PATIENCE)

@@ -20,7 +20,7 @@ import psycopg
 import pytest
 from celery import Celery
 
-from tests import servers
+from tests import commands, servers
 
 PARITY = Path(__file__).parent.parent / "parity"
 VIDEOS = PARITY / "videos"
@@ -51,9 +51,7 @@ class Service:
         self.client = Celery(broker=broker, backend=broker)
 
     def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [VIDEOMIND, *arguments], env=self.environment, capture_output=True, text=True, timeout=PATIENCE
-        )
+        return commands.start(*arguments, environment=self.environment).ended(PATIENCE)
 
     def start(self) -> subprocess.Popen[bytes]:
         return subprocess.Popen([VIDEOMIND, "worker", "--ingest-processes", "1"], env=self.environment)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -34,15 +32,15 @@ FRAMES_PER_SECOND = 2
 EVENT = Span(3641.0, 3646.0)  # between two of the 150 frames that a single pass looks at
 
 LEAK_PROBE = """
-import sys, psutil, torch
+import psutil, torch
 from vm import VideoMind
 torch.set_num_threads(1)
-mind = VideoMind.load(sys.argv[1], device="cpu")
+mind = VideoMind.load(checkpoint, device="cpu")
 resident = []
 for number in range(60):
-    mind.ask(sys.argv[2], f"What happens at {number}?", mode="ground-answer")
+    mind.ask(video, f"What happens at {number}?", mode="ground-answer")
     resident.append(psutil.Process().memory_info().rss)
-print((max(resident[-10:]) - max(resident[:10])) / 2**20)
+told.send((max(resident[-10:]) - max(resident[:10])) / 2**20)
 """
 
 
@@ -125,9 +123,11 @@ def test_the_real_grounder_works_window_by_window_and_the_verifier_on_the_best_o
 
 
 def test_memory_stays_flat_over_fifty_questions(miniature: Path, short_video: Path) -> None:
-    command = [sys.executable, "-c", LEAK_PROBE, str(miniature), str(short_video)]
-    grown = float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-    assert grown < 8  # MiB
+    told, end = forked.pipe()
+    with told, end:
+        forked.process(LEAK_PROBE, {"checkpoint": miniature, "video": short_video, "told": end})
+        end.close()
+        assert told.recv() < 8  # MiB
 
 
 def test_two_threads_asking_at_once_get_the_answers_they_get_alone(mind: VideoMind) -> None:

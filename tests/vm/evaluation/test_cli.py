@@ -1,7 +1,6 @@
 """`videomind evaluate` as its entry point runs it."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -13,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests import commands
 from vm.bundled import BUNDLED_NOTICE
 from vm.scenes.clip import Clip
 
@@ -246,17 +246,13 @@ def test_a_run_that_was_killed_goes_on(run: Run, annotations: Path, tmp_path: Pa
         *("--predictions", "kept", "--json", "--device", "cpu"),
     ]
     kept = tmp_path / "kept"
-    command = [sys.executable, "-m", "vm.cli", "evaluate", *arguments]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3]), "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(
-        command, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    process = commands.start("evaluate", *arguments, folder=tmp_path)
     try:
-        while process.poll() is None and (not kept.exists() or b"\n" not in kept.read_bytes()):
+        while process.returncode is None and (not kept.exists() or b"\n" not in kept.read_bytes()):
             time.sleep(0.002)
     finally:
-        process.kill()
-    assert process.wait() == -signal.SIGKILL
+        process.end()
+    assert process.returncode == -signal.SIGKILL
     survived = kept.read_bytes()
     whole_lines = survived[: survived.rfind(b"\n") + 1]
 

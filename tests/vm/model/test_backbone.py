@@ -1,7 +1,5 @@
 import json
 import shutil
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import Qwen2VLConfig, Qwen2VLForConditionalGeneration
 
+from tests import forked
 from vm.errors import CheckpointError, MissingRole, TensorMismatch
 from vm.mind import VideoMind
 from vm.model.backbone import Backbone, Passage
@@ -183,7 +182,7 @@ def test_a_device_or_dtype_that_is_not_there_is_named(miniature: Path, wrong: di
 
 
 MEASURE = """
-import os, sys, torch
+import torch
 from vm.model.backbone import Backbone
 from vm.model.checkpoint import open_checkpoint
 
@@ -191,14 +190,9 @@ def kilobytes(key):
     return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith(key))
 
 torch.set_num_threads(1)
-checkpoint = open_checkpoint(sys.argv[1])
-for dtype in (torch.float32, torch.bfloat16):
-    if os.fork() == 0:  # importing takes longest, and a child begins with a peak of its own
-        before = kilobytes("VmRSS")
-        backbone = Backbone(checkpoint, torch.device("cpu"), dtype)
-        print((kilobytes("VmHWM") - before) * 1024 / backbone.nbytes, flush=True)
-        os._exit(0)
-    os.wait()
+before = kilobytes("VmRSS")
+backbone = Backbone(open_checkpoint(checkpoint), torch.device("cpu"), getattr(torch, dtype))
+told.send((kilobytes("VmHWM") - before) * 1024 / backbone.nbytes)
 """
 
 
@@ -235,12 +229,13 @@ def large_checkpoint(tmp_path_factory: pytest.TempPathFactory, miniature: Path) 
     return folder
 
 
-def test_loading_needs_little_memory_beside_the_weights(large_checkpoint: Path) -> None:
-    command = [sys.executable, "-c", MEASURE, str(large_checkpoint)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    peaks = [float(line) for line in done.stdout.split()]
-    assert len(peaks) == 2
-    assert 0.95 <= min(peaks) <= max(peaks) <= 1.2
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_loading_needs_little_memory_beside_the_weights(large_checkpoint: Path, dtype: str) -> None:
+    told, end = forked.pipe()
+    with told, end:  # a child begins with a peak of its own
+        forked.process(MEASURE, {"checkpoint": large_checkpoint, "dtype": dtype, "told": end})
+        end.close()
+        assert 0.95 <= told.recv() <= 1.2
 
 
 def test_a_role_may_know_tokens_its_base_does_not(root: Path) -> None:

@@ -2,14 +2,15 @@
 
 import json
 import os
-import subprocess
-import sys
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests import commands
 
 Run = Callable[..., Any]
 SMALL = ("--rank", 4, "--dropout", 0, "--log-every", 1, "--device", "cpu")
@@ -89,17 +90,15 @@ def test_ctrl_c_ends_cleanly_and_says_how_to_go_on(
     rows: Path, base: Path, miniature: Path, tmp_path: Path
 ) -> None:
     run_folder = tmp_path / "out.planner.run"
-    arguments = ["train", "planner", "--base", base, "--data", rows, "--out", tmp_path / "out", *SMALL]
-    arguments += ["--roles", miniature / "roles.json", "--bad-rows", "skip", "--max-steps", 10**6]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "vm.cli", *map(str, arguments), "--save-every", "3"],
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    process = commands.start(
+        *("train", "planner", "--base", base, "--data", rows, "--out", tmp_path / "out", *SMALL),
+        *("--roles", miniature / "roles.json", "--bad-rows", "skip", "--max-steps", 10**6),
+        *("--save-every", 3),
+        environment={**os.environ, "OMP_NUM_THREADS": "1"},
     )
-    while not list(run_folder.glob("checkpoint-*")) and process.poll() is None:
+    while not list(run_folder.glob("checkpoint-*")) and process.returncode is None:
         time.sleep(0.05)
-    process.send_signal(2)
+    process.send_signal(signal.SIGINT)
     complained = process.communicate(timeout=60)[1]
     assert process.returncode == 130
     assert "the same command goes on from the last checkpoint" in complained

@@ -1,9 +1,7 @@
 """The trainer, fed from memory: what it moves, what it leaves, and that it goes on as if never stopped."""
 
 import json
-import os
-import subprocess
-import sys
+import signal
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests import forked
 from vm.errors import TrainingError
 from vm.mind import VideoMind
 from vm.training.lessons import Example, Lesson
@@ -22,9 +21,7 @@ from vm.training.watching import JsonLines
 
 SETTINGS = TrainSettings(max_steps=8, accumulation=2, learning_rate=1e-2, log_every=1, save_every=3)
 STOPPED = """
-import os, signal, sys
-from pathlib import Path
-import torch
+import os, signal, sys, torch
 from transformers import TrainerCallback
 
 class Killed(TrainerCallback):
@@ -32,10 +29,10 @@ class Killed(TrainerCallback):
         if state.global_step == 5:
             os.kill(os.getpid(), signal.SIGKILL)
 
-sys.path.insert(0, sys.argv[1])
+sys.path.insert(0, str(here))
 import test_trainer as t
 torch.set_num_threads(1)
-t.teach(t.VideoMind.load(sys.argv[2], device="cpu"), Path(sys.argv[3]), callbacks=[Killed()])
+t.teach(t.VideoMind.load(miniature, device="cpu"), folder, callbacks=[Killed()])
 """
 
 
@@ -84,9 +81,10 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(
     mind: VideoMind, miniature: Path, tmp_path: Path
 ) -> None:
     """The data's order, dropout and the optimiser's memory are those of a run that was left alone."""
-    command = [sys.executable, "-c", STOPPED, Path(__file__).parent, miniature, tmp_path / "stopped"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    assert subprocess.run(command, env=environment, check=False).returncode == -9
+    given = {"here": Path(__file__).parent, "miniature": miniature, "folder": tmp_path / "stopped"}
+    process = forked.process(STOPPED, given)
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
     assert newest_checkpoint(tmp_path / "stopped") == tmp_path / "stopped" / "checkpoint-3"
     (tmp_path / "stopped" / ".partial" / "checkpoint-6").mkdir(parents=True)  # killed while it was saving
     stopped, stopped_weights = teach(VideoMind.load(miniature, device="cpu"), tmp_path / "stopped")
