@@ -44,9 +44,12 @@ demo: .venv/installed-demo
 	$(DEMO) sql --database $(DEMO_URL) "SELECT analysis_id, rank, start_seconds, end_seconds, \
 		confidence, p_yes, p_no, verifier_score FROM moments ORDER BY analysis_id, rank"
 
-# As many processes as there are cores, each with one thread and servers of its own; the longest files first.
+# One process more than there are cores, since many tests wait, but at most four; each with one thread and
+# servers of its own; the longest files first. They start programs that need not be compiled anew each time.
+test: PROCESSES = $(shell $(BIN)/python -c 'import os; print(min(4, os.cpu_count() + 1))')
 test: .venv/installed-test servers
-	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+	env -u PYTHONDONTWRITEBYTECODE OMP_NUM_THREADS=1 \
+		$(BIN)/pytest -q -n $(PROCESSES) --dist loadfile --no-loadscope-reorder
 
 # The tests start the PostgreSQL and Redis that come with them. Where the package index has none for this
 # Python, root on Debian gets them here; others are told to.
