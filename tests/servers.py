@@ -23,6 +23,8 @@ from typing import Any, TypeVar
 import psycopg
 import redis
 
+from tests import forked
+
 DATABASES = ("sqlite", "postgresql")
 """What the fixture `database` may be; `url` is that of such a database."""
 
@@ -38,6 +40,16 @@ read -r signal
 kill -"${signal:-INT}" $!
 wait $!
 test "$signal" || rm -rf "$folder"
+"""
+
+_ONE_OF_THEM = """
+import os, sys
+os.dup2(out.fileno(), 1)
+out.close()
+sys.argv = ["-c", *arguments]
+with open(1, "w", closefd=False) as sys.stdout:
+    exec(script, {"__name__": "__main__"})
+sys.stdout = sys.__stdout__
 """
 
 
@@ -173,14 +185,20 @@ class Redis(Server):
 def together(script: str, *arguments: str, processes: int) -> list[str]:
     """What each of several processes prints that run a Python script at the same time. The last argument of
     each is its number."""
-    started = [
-        subprocess.Popen(
-            [sys.executable, "-c", script, *arguments, str(number)], stdout=subprocess.PIPE, text=True
-        )
-        for number in range(processes)
-    ]
-    printed = [process.communicate(timeout=300)[0] for process in started]
-    assert [process.returncode for process in started] == [0] * processes
+    told, started = [], []
+    for number in range(processes):
+        ours, theirs = forked.pipe()
+        with theirs:
+            given = {"script": script, "arguments": [*arguments, str(number)], "out": theirs}
+            started.append(forked.process(_ONE_OF_THEM, given))
+        told.append(ours)
+    printed = []
+    for ours in told:
+        with ours, open(ours.fileno(), encoding="utf-8", closefd=False) as out:
+            printed.append(out.read())
+    for process in started:
+        process.join()
+    assert [process.exitcode for process in started] == [0] * processes
     return printed
 
 
