@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
 
 from sqlalchemy import bindparam, insert, select
 from sqlalchemy.orm import Session
@@ -38,9 +40,11 @@ _KNOWN = (
     .order_by(Analysis.id)
     .with_for_update()
 )
-_UNTOUCHED = {**rows.untouched(), "progress": 0.0, "query": None, "current": False}
-_OF_IT = ("video_id", "idempotency_key", "fingerprint", "asked_key", "run_id")
-_GIVEN = columns_of(Analysis, *_OF_IT, *rows.REQUEST_COLUMNS, *_UNTOUCHED)
+_UNTOUCHED = {name: value for name, value in rows.untouched().items() if value is not None}
+_OF_IT = ("idempotency_key", "fingerprint", "asked_key", "run_id")
+NEW_COLUMNS = (*_OF_IT, *rows.REQUEST_COLUMNS, *_UNTOUCHED, "progress", "current")
+"""What `new_columns` gives."""
+_GIVEN = columns_of(Analysis, "video_id", *NEW_COLUMNS)
 # Adds an analysis to a generation that is there; its values have `new_` before their names.
 _ADD = (
     insert(Analysis)
@@ -68,7 +72,7 @@ def ask(
     """
     if not requests:
         return []
-    keys = [request.key(video.sha256, wanted.fingerprint, wanted.repetition) for request in requests]
+    keys = keys_of(requests, video.sha256, wanted)
     by_key = {} if is_new else {row.idempotency_key: row for row in _known(session, keys)}
     for row in by_key.values():
         _ask_again(row, wanted.priority)
@@ -90,9 +94,14 @@ def want_now(session: Session, row: Analysis) -> None:
         switching.make_current(session, [row])
 
 
-def _new(session: Session, video: Video, key: str, request: Request, wanted: Wanted) -> Analysis:
-    columns = {
-        "video_id": video.id,
+def keys_of(requests: Sequence[Request], sha256: str, wanted: Wanted) -> list[str]:
+    """What the requests are, when put to a video, in their order."""
+    return [request.key(sha256, wanted.fingerprint, wanted.repetition) for request in requests]
+
+
+def new_columns(key: str, request: Request, wanted: Wanted) -> dict[str, Any]:
+    """The columns of an analysis that nobody has touched yet, but for the ids of video and generation."""
+    return {
         "idempotency_key": key,
         "fingerprint": wanted.fingerprint,
         "asked_key": request.asked_key,
@@ -100,30 +109,42 @@ def _new(session: Session, video: Video, key: str, request: Request, wanted: Wan
         **rows.request_columns(request),
         **_UNTOUCHED,
         "priority": wanted.priority,
+        "progress": 0.0,
+        "current": False,
     }
-    generation = _generation_key(wanted.fingerprint, request.settings)
+
+
+def words(request: Request, recorded_at: datetime | None, duration: float | None) -> str:
+    """By which the question can be found before it has been answered."""
+    return search.words((request.question, *daywords.touched(recorded_at, duration)))
+
+
+def generation_key(fingerprint: str, settings: AskSettings) -> str:
+    """What all results with this checkpoint and these settings have in common."""
+    return digest({"fingerprint": fingerprint, "settings": asdict(settings)})
+
+
+def _new(session: Session, video: Video, key: str, request: Request, wanted: Wanted) -> Analysis:
+    columns = {"video_id": video.id, **new_columns(key, request, wanted)}
+    generation = generation_key(wanted.fingerprint, request.settings)
     given = {"of_generation": generation, **new(columns)}
-    words = search.words((request.question, *daywords.touched(video.recorded_at, video.duration)))
-    id = _added(session, given, words)
+    found_by = words(request, video.recorded_at, video.duration)
+    id = _added(session, given, found_by)
     if id is None:
         _begin_generation(session, generation, wanted.fingerprint, request.settings)
-        id = _added(session, given, words)
+        id = _added(session, given, found_by)
     return attached(session, Analysis(id=id, **columns))
 
 
-def _added(session: Session, given: dict[str, object], words: str) -> int | None:
+def _added(session: Session, given: dict[str, object], found_by: str) -> int | None:
     """The id of the new analysis; None where its generation is not there."""
     connection = session.connection()
     if dialect_of(session) == "postgresql":
-        return connection.scalar(_ADD_INDEXED, {**given, "words": words})
+        return connection.scalar(_ADD_INDEXED, {**given, "words": found_by})
     id = connection.scalar(_ADD, given)
     if id is not None:
-        search.index(session, {id: words})
+        search.index(session, {id: found_by})
     return id
-
-
-def _generation_key(fingerprint: str, settings: AskSettings) -> str:
-    return digest({"fingerprint": fingerprint, "settings": asdict(settings)})
 
 
 def _begin_generation(session: Session, key: str, fingerprint: str, settings: AskSettings) -> None:

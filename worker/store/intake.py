@@ -18,7 +18,7 @@ from worker.columns import Beside
 from worker.errors import Cancelled, Quarantined
 from worker.jobs import Intake, Origin, Submission
 from worker.masking import masked
-from worker.store import asking, coverage, leases, search
+from worker.store import asking, coverage, first_sight, leases, search
 from worker.store.sessions import Sessions, adding, attached, dialect_of, found_or_added, together
 from worker.store.standing import CONCERNS_ANY, about, ask_standing
 from worker.tables import Analysis, Collection, RequestRow, SourceRow, Video
@@ -81,6 +81,11 @@ class Intakes:
             Cancelled: somebody asked for the submission to end.
         """
         submission = intake.submission
+        if self._sessions.is_postgresql:
+            columns, wanted = _columns(checked), _wanted(submission, fingerprint)
+            ids = first_sight.register(self._sessions, intake, columns, _place(submission), wanted)
+            if ids is not None:
+                return ids
         with self._sessions.begin() as session:
             video, is_new = _video(session, submission, checked)
             given = {"new_video_id": video.id, **about(video, submission), **leases.by(intake.lease)}
@@ -103,7 +108,8 @@ class Intakes:
         """Why a video that was fetched cannot be opened."""
         code, message = leases.described(error)
         with self._sessions.begin() as session:
-            video, _ = _known(session, intake.submission, sha256, size_bytes, {"state": "known"})
+            columns = {"sha256": sha256, "size_bytes": size_bytes, "state": "known", **_NOTHING_YET}
+            video, _ = _known(session, intake.submission, columns)
             if video.state != "quarantined":
                 video.state, video.error_code, video.error_message = "unreadable", code, message
 
@@ -130,16 +136,35 @@ class Intakes:
             row.recorded_at_pattern, row.time_zone = pattern, time_zone
 
 
+def _columns(checked: Checked) -> dict[str, Any]:
+    """Of a video that can be read."""
+    return {
+        "sha256": checked.sha256,
+        "size_bytes": checked.size_bytes,
+        "state": "readable",
+        "recorded_at": checked.recorded_at,
+        "recorded_at_origin": checked.recorded_at_origin,
+        **_NOTHING_YET,
+        **rows.fact_columns(checked.facts),
+    }
+
+
+def _place(submission: Submission) -> dict[str, Any]:
+    """Where a submission says that its video comes from."""
+    return {"of_collection": submission.collection, "of_source": submission.source or UNNAMED}
+
+
+def _wanted(submission: Submission, fingerprint: str) -> asking.Wanted:
+    return asking.Wanted(fingerprint, submission.priority, submission.key if submission.force else "")
+
+
 def _video(session: Session, submission: Submission, checked: Checked) -> tuple[Video, bool]:
-    facts = rows.fact_columns(checked.facts)
-    recorded = {"recorded_at": checked.recorded_at, "recorded_at_origin": checked.recorded_at_origin}
-    columns = {"state": "readable", **facts, **recorded}
-    video, is_new = _known(session, submission, checked.sha256, checked.size_bytes, columns)
+    video, is_new = _known(session, submission, _columns(checked))
     if is_new:
         return video, True
     if video.state != "quarantined":
         video.state, video.error_code, video.error_message = "readable", None, None
-    for name, value in facts.items():
+    for name, value in rows.fact_columns(checked.facts).items():
         setattr(video, name, value)
     before = video.recorded_at
     if checked.recorded_at is not None and (before is None or checked.recorded_at_origin == "argument"):
@@ -151,31 +176,30 @@ def _video(session: Session, submission: Submission, checked: Checked) -> tuple[
     return video, False
 
 
-def _known(
-    session: Session, submission: Submission, sha256: str, size_bytes: int, found: Mapping[str, object]
-) -> tuple[Video, bool]:
+def _known(session: Session, submission: Submission, columns: Mapping[str, Any]) -> tuple[Video, bool]:
     """The video's row, to be written by nobody else until the transaction has ended, and whether it is new.
 
     Args:
-        found: the columns of a new one.
+        columns: of a new one.
     """
-    name = submission.source or UNNAMED
-    place = {"of_collection": submission.collection, "of_source": name}
-    columns = {"sha256": sha256, "size_bytes": size_bytes, **_NOTHING_YET, **found}
+    place = _place(submission)
     shown = masked(submission.uri)
     connection = session.connection()
-    new = connection.execute(_adding(dialect_of(session)), {"uri": shown, **columns, **place}).one_or_none()
-    if new is None:
-        video, named = session.scalars(_LOCK, {"sha256": sha256}).one(), connection.scalar(_NAMED, place)
+    added = connection.execute(_adding(dialect_of(session)), {"uri": shown, **columns, **place}).one_or_none()
+    if added is None:
+        video, named = (
+            session.scalars(_LOCK, {"sha256": columns["sha256"]}).one(),
+            connection.scalar(_NAMED, place),
+        )
     else:
-        named = new.source_id
-        video = attached(session, Video(id=new.id, shown_uri=shown, source_id=named, **columns))
-    if new is None or video.shown_uri != submission.uri:
-        video.uri, video.size_bytes = submission.uri, size_bytes
+        named = added.source_id
+        video = attached(session, Video(id=added.id, shown_uri=shown, source_id=named, **columns))
+    if added is None or video.shown_uri != submission.uri:
+        video.uri, video.size_bytes = submission.uri, columns["size_bytes"]
     is_elsewhere = named is None or video.source_id != named
     if submission.collection and is_elsewhere and not _is_there(video, submission):
-        video.source_id = named or _source(session, submission.collection, name).id
-    return video, new is not None
+        video.source_id = named or _source(session, submission.collection, place["of_source"]).id
+    return video, added is not None
 
 
 @cache
@@ -217,8 +241,7 @@ def _analyses(
     """One analysis for each request, new or known. Whoever else registers the video waits for its row."""
     if not is_new:  # standing questions are asked afterwards: all are locked now, in one order
         session.connection().execute(_LOCK_ANALYSES, {"of": video.id}).all()
-    wanted = asking.Wanted(fingerprint, submission.priority, submission.key if submission.force else "")
-    found = asking.ask(session, video, submission.requests, wanted, is_new)
+    found = asking.ask(session, video, submission.requests, _wanted(submission, fingerprint), is_new)
     for row in found:
         asking.want_now(session, row)
     return [row.id for row in found]

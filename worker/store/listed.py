@@ -22,9 +22,6 @@ from sqlalchemy import (
 
 from worker.columns import Base, PlainJson
 
-EVERYTHING: ColumnElement[Any] = literal_column("*")
-"""In a few letters: the driver keeps no statement that is longer than 4,096."""
-
 
 def columns_of(table: type[Base], *names: str) -> list[Column[Any]]:
     """Of a table, by name; all but `id` where none is named."""
@@ -40,11 +37,17 @@ def listed(parameter: str, columns: Iterable[Any]) -> TableValuedAlias:
     )
 
 
+def everything_of(given: TableValuedAlias) -> ColumnElement[Any]:
+    """All its columns, in a few letters: the driver keeps no statement that is longer than 4,096."""
+    return literal_column(f"{given.name}.*")
+
+
 def insert_listed(table: type[Base]) -> Insert:
     """Adds what the parameter named like the table lists."""
     into = columns_of(table)
-    given = select(EVERYTHING).select_from(listed(table.__tablename__, into))
-    return insert(table).from_select([each.name for each in into], given)
+    given = listed(table.__tablename__, into)
+    everything = select(everything_of(given)).select_from(given)
+    return insert(table).from_select([each.name for each in into], everything)
 
 
 def as_list(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -10,7 +10,20 @@ import re
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 
-from sqlalchemy import CTE, BigInteger, Select, Text, bindparam, column, false, insert, select, table, text
+from sqlalchemy import (
+    CTE,
+    BigInteger,
+    Insert,
+    Select,
+    Text,
+    bindparam,
+    column,
+    false,
+    insert,
+    select,
+    table,
+    text,
+)
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.selectable import SelectBase
@@ -58,8 +71,15 @@ def words(texts: Iterable[str | None]) -> str:
 
 def indexed(new: CTE) -> Select[int]:
     """On PostgreSQL: adds an analysis, which the CTE does and gives its id, and its `words`, a parameter."""
-    found = select(new.c.id, postgresql.to_tsvector("simple", bindparam("words", type_=Text)))
-    return select(new.c.id).add_cte(insert(_INDEX).from_select(_INDEX.c.keys(), found).cte("indexed"))
+    add = index_from(select(new.c.id, bindparam("words", type_=Text)))
+    return select(new.c.id).add_cte(add.cte("indexed"))
+
+
+def index_from(found: Select[int, str]) -> Insert:
+    """On PostgreSQL: adds ids of analyses with their words."""
+    each = found.subquery()
+    id, words = each.c
+    return insert(_INDEX).from_select(_INDEX.c.keys(), select(id, postgresql.to_tsvector("simple", words)))
 
 
 def index(session: Session, of_each: Mapping[int, str]) -> None:

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 from psycopg._queries import MAX_CACHED_STATEMENT_LENGTH
-from sqlalchemy import text
+from sqlalchemy import Select, text
 from sqlalchemy.dialects.postgresql import psycopg
 from sqlalchemy.exc import IntegrityError
 
@@ -13,7 +13,7 @@ from vm.errors import NoFrames
 from vm.moments import Candidate, Span
 from vm.result import Window
 from worker.errors import DatabaseUnusable, DecoderCrashed
-from worker.store import Store, finishing
+from worker.store import Store, finishing, first_sight
 from worker.store.analyses import MOST_TOGETHER
 
 BELOW = ("candidates", "moments", "answers", "coverage")
@@ -120,9 +120,9 @@ def test_scores_that_are_no_numbers_and_texts_of_any_kind_do_not_lose_the_rest(
     assert score == math.inf
 
 
-def test_what_an_end_takes_is_short_enough_for_the_driver_to_keep():
-    statement = str(finishing._END_AT_ONCE.compile(dialect=psycopg.dialect()))
-    assert len(statement) <= MAX_CACHED_STATEMENT_LENGTH
+@pytest.mark.parametrize("statement", [finishing._END_AT_ONCE, first_sight._REGISTER])
+def test_the_longest_statements_are_short_enough_for_the_driver_to_keep(statement: Select):
+    assert len(str(statement.compile(dialect=psycopg.dialect()))) <= MAX_CACHED_STATEMENT_LENGTH
 
 
 def test_progress_is_kept_and_begins_anew_with_each_attempt(store: Store, registered, claim, sql, lapsed):
