@@ -12,7 +12,7 @@ import typer
 from vm.cli import app
 from vm.render import describe, plain
 from vm.terminal import print_json, remark
-from worker.errors import InvalidRule
+from worker.errors import DatabaseUnusable, InvalidRule
 from worker.masking import masked
 from worker.options import AsJson, Database, opened_store
 from worker.sources.local import local_path
@@ -64,10 +64,11 @@ def show_hits(
             return
         known = store.hits.latest(standing_id, most=_KNOWN)
         shown = [hit for hit in known if found_since is None or hit.found_at >= found_since]
-        _show(shown[-limit:], as_json)
+        if shown or not follow:
+            _show(shown[-limit:], as_json)
         if follow:
             for new in _coming(store, standing_id, known):
-                _show([new], as_json)
+                _print(new, as_json)
 
 
 @hits.command()
@@ -110,7 +111,7 @@ def _coming(store: Store, standing_id: int | None, known: Sequence[Hit]) -> Iter
     floor, mark = min(seen, default=1) - 1, max(seen, default=0)
     marked = time.monotonic()
     while True:
-        new = [hit for hit in store.hits.latest(standing_id, after=floor) if hit.id not in seen]
+        new = [hit for hit in _found(store, standing_id, floor) if hit.id not in seen]
         yield from new
         seen |= {hit.id for hit in new}
         if time.monotonic() - marked > _LATE:
@@ -119,12 +120,31 @@ def _coming(store: Store, standing_id: int | None, known: Sequence[Hit]) -> Iter
         time.sleep(_PAUSE)
 
 
+def _found(store: Store, standing_id: int | None, after: int) -> Sequence[Hit]:
+    """Waits for a database that is away: whoever follows need not be there to begin anew."""
+    told = False
+    while True:
+        try:
+            return store.hits.latest(standing_id, after=after)
+        except DatabaseUnusable as error:
+            if not told:
+                remark(f"waiting: {error}")
+            told = True
+        time.sleep(_PAUSE)
+
+
 def _show(found: Sequence[Hit], as_json: bool) -> None:
     for hit in found:
-        if as_json:
-            print_json(json.dumps(hit.to_dict(), ensure_ascii=False))
-        else:
-            typer.echo(_line(hit))
+        _print(hit, as_json)
+    if not found:
+        remark("nothing found")
+
+
+def _print(hit: Hit, as_json: bool) -> None:
+    if as_json:
+        print_json(json.dumps(hit.to_dict(), ensure_ascii=False))
+    else:
+        typer.echo(_line(hit))
 
 
 def _line(hit: Hit) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from jsonschema import Draft202012Validator
-from sqlalchemy import func, insert, select
+from sqlalchemy import func, insert, select, text
 from sqlalchemy.orm import Session
 
 from tests import commands
@@ -92,10 +92,10 @@ def test_in_json_a_hit_is_what_webhooks_are_told_and_what_became_of_that(
 
 
 @both
-def test_where_nothing_was_found_nothing_is_shown(videomind: Callable, store: Store):
+def test_where_nothing_was_found_that_is_said(videomind: Callable, store: Store):
     standing = store.standing.add(Standing(QUESTION, "depot"))
     for how in ((), ("--json",), ("--dead",), ("--standing", standing), ("--since", "2026-03-01T00:00Z")):
-        assert videomind("hits", *how) == (0, "", "")
+        assert videomind("hits", *how) == (0, "", "videomind: nothing found\n")
 
 
 @both
@@ -278,3 +278,18 @@ def test_what_was_written_first_and_is_seen_last_is_shown_too(store: Store, answ
         assert _next(following) > first
         slow.commit()
     assert _next(following) == first
+
+
+@pytest.mark.parametrize("database", ["postgresql"])
+def test_a_database_that_is_away_for_a_while_is_waited_for(store: Store, answered, follow):
+    store.standing.add(Standing(QUESTION, "depot"))
+    answered("1" * 64, recorded_at=EIGHT)
+    following = follow()
+    assert _next(following) == 1
+    with store.engine.begin() as connection:
+        connection.execute(text("ALTER TABLE hits RENAME TO away"))
+    assert following.stderr.readline().startswith("videomind: waiting: database ")
+    with store.engine.begin() as connection:
+        connection.execute(text("ALTER TABLE away RENAME TO hits"))
+    answered("2" * 64, recorded_at=EIGHT + timedelta(hours=2))
+    assert _next(following) == 2
