@@ -29,7 +29,7 @@ class Killed(TrainerCallback):
         if state.global_step == 5:
             os.kill(os.getpid(), signal.SIGKILL)
 
-sys.path.insert(0, str(here))
+sys.path[:0] = map(str, (test.parent, test.parents[3]))
 import test_trainer as t
 torch.set_num_threads(1)
 t.teach(t.VideoMind.load(miniature, device="cpu"), folder, callbacks=[Killed()])
@@ -81,7 +81,7 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(
     mind: VideoMind, miniature: Path, tmp_path: Path
 ) -> None:
     """The data's order, dropout and the optimiser's memory are those of a run that was left alone."""
-    given = {"here": Path(__file__).parent, "miniature": miniature, "folder": tmp_path / "stopped"}
+    given = {"test": Path(__file__), "miniature": miniature, "folder": tmp_path / "stopped"}
     process = forked.process(STOPPED, given)
     process.join()
     assert process.exitcode == -signal.SIGKILL
