@@ -134,8 +134,8 @@ class Analyses:
 
         False, and nothing is written, where another process has claimed the analysis since.
         """
-        with self._sessions.begin() as session:
-            return finishing.finish(session, claim, result)
+        with self._sessions.connect() as connection:
+            return finishing.finish(connection, claim, result)
 
     def fail(self, claim: Claim, error: Exception, most_attempts: int) -> bool:
         """Ends the analysis as failed, or has it tried again later.

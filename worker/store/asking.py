@@ -143,7 +143,7 @@ def _added(session: Session, given: dict[str, object], found_by: str) -> int | N
         return connection.scalar(_ADD_INDEXED, {**given, "words": found_by})
     id = connection.scalar(_ADD, given)
     if id is not None:
-        search.index(session, {id: found_by})
+        search.index(connection, {id: found_by})
     return id
 
 

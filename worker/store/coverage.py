@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import cast
 
-from sqlalchemy import bindparam, delete, select
+from sqlalchemy import Connection, bindparam, delete, select
 from sqlalchemy.orm import Session, joinedload
 
 from vm.moments import Span
@@ -15,13 +15,13 @@ from worker.tables import Analysis, AnswerRow, CandidateRow, CoverageRow, Moment
 
 Below = CandidateRow | MomentRow | AnswerRow | CoverageRow
 BELOW: tuple[type[Below], ...] = (CandidateRow, MomentRow, AnswerRow, CoverageRow)
-_CLEAR = {table: delete(table).where(table.analysis_id == bindparam("of")) for table in BELOW}
+_CLEAR = [delete(table).where(table.analysis_id == bindparam("of")) for table in BELOW]
 
 
-def clear(session: Session, analysis_id: int, tables: Sequence[type[Below]] = BELOW) -> None:
+def clear(connection: Connection, analysis_id: int) -> None:
     """Forgets what was found by an earlier attempt."""
-    for table in tables:
-        session.connection().execute(_CLEAR[table], {"of": analysis_id})
+    for statement in _CLEAR:
+        connection.execute(statement, {"of": analysis_id})
 
 
 def cover(session: Session, analysis_ids: Sequence[int]) -> None:
@@ -35,7 +35,7 @@ def cover(session: Session, analysis_ids: Sequence[int]) -> None:
         )
         for row in session.scalars(query).all():
             if row.video.duration is not None:
-                clear(session, row.id)
+                clear(session.connection(), row.id)
                 session.add(rows.unsearched(row))
 
 

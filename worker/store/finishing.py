@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Insert, Select, bindparam, case, exists, insert, select, update
+from sqlalchemy import Connection, Insert, Select, bindparam, case, exists, insert, select, update
 from sqlalchemy.orm import Session, aliased
 
 from vm.result import Result
@@ -60,25 +60,33 @@ _END = (
 _INSERT: dict[type[Base], Insert] = {table: insert(table) for table in coverage.BELOW}
 
 
-def finish(session: Session, claim: Claim, result: Result) -> bool:
+def finish(connection: Connection, claim: Claim, result: Result) -> bool:
     """False, and nothing is written, where another process has claimed the analysis since."""
-    connection = session.connection()
     video: Any = connection.execute(_LOCK, leases.by(claim.lease)).one_or_none()
     if video is None:
         return False
     if claim.attempts > 1:  # what killed the process that was at this question was not the video
         connection.execute(_CLEAR_CRASHES, {"of": claim.video_id})
     if claim.lease.fence > 1 or video.is_covered:  # by an earlier lease, or as it was cancelled before any
-        coverage.clear(session, claim.analysis_id)
-    ended = _end(session, claim, result, video)
-    if ended.is_of_run or not ended.current:
-        switching.follow(session, [ended])
-    if ended.is_standing or ended.run_id is not None:
-        standing.ended(session, ended.id, ended.run_id)
+        coverage.clear(connection, claim.analysis_id)
+    ended = _end(connection, claim, result, video)
+    _follow(connection, ended)
     return True
 
 
-def _end(session: Session, claim: Claim, result: Result, video: Columns) -> Any:
+def _follow(connection: Connection, ended: Any) -> None:
+    is_switching = ended.is_of_run or not ended.current
+    is_standing = ended.is_standing or ended.run_id is not None
+    if not is_switching and not is_standing:
+        return
+    with Session(connection) as session, session.begin():
+        if is_switching:
+            switching.follow(session, [ended])
+        if is_standing:
+            standing.ended(session, ended.id, ended.run_id)
+
+
+def _end(connection: Connection, claim: Claim, result: Result, video: Columns) -> Any:
     """Writes the end and all that was found: on PostgreSQL in one statement, for each is a way there and
     back."""
     given = {**leases.by(claim.lease), **new(rows.result_columns(result))}
@@ -86,15 +94,14 @@ def _end(session: Session, claim: Claim, result: Result, video: Columns) -> Any:
     when = daywords.touched(video.recorded_at, video.duration)
     texts = (claim.request.question, result.query, result.answer.text if result.answer else None, *when)
     words = search.words(texts)
-    connection = session.connection()
-    if dialect_of(session) == "postgresql":
+    if dialect_of(connection) == "postgresql":
         lists = {table.__tablename__: as_list(found.get(table, ())) for table in coverage.BELOW}
         given |= {**lists, "of": claim.analysis_id, "words": words}
         return connection.execute(_END_AT_ONCE, given).one()
     ended = connection.execute(_END, given).one()
     for table, columns in found.items():
         connection.execute(_INSERT[table], together(columns))
-    search.index(session, {claim.analysis_id: words})
+    search.index(connection, {claim.analysis_id: words})
     return ended
 
 

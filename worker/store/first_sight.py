@@ -70,8 +70,8 @@ def register(
         **place,
         "videos": as_list([{"uri": submission.uri, **video}]),
         "analyses": as_list([asking.new_columns(key, each, wanted) for key, each in asked.items()]),
-        "about": [_about(key, each, video, wanted) for key, each in asked.items()],
-        "places": [{"position": place, "key": key} for place, key in enumerate(keys, start=1)],
+        "about": as_list([_about(key, each, video, wanted) for key, each in asked.items()]),
+        "places": as_list([{"position": place, "key": key} for place, key in enumerate(keys, start=1)]),
     }
     found = sessions.execute(_REGISTER, given)
     by_key = {row.idempotency_key: row.id for row in found}

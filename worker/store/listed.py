@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any, cast
 
 from sqlalchemy import (
+    JSON,
     Column,
     ColumnElement,
     Insert,
@@ -20,7 +21,7 @@ from sqlalchemy import (
     select,
 )
 
-from worker.columns import Base, PlainJson
+from worker.columns import Base, plain_json
 
 
 def columns_of(table: type[Base], *names: str) -> list[Column[Any]]:
@@ -31,7 +32,7 @@ def columns_of(table: type[Base], *names: str) -> list[Column[Any]]:
 
 def listed(parameter: str, columns: Iterable[Any]) -> TableValuedAlias:
     """The list as a table, with the given columns' names and types."""
-    given = func.json_to_recordset(bindparam(parameter, type_=PlainJson()))
+    given = func.json_to_recordset(bindparam(parameter, type_=JSON))
     return given.table_valued(*(column(each.name, each.type) for each in columns)).render_derived(
         name=f"given_{parameter}", with_types=True
     )
@@ -56,4 +57,4 @@ def as_list(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _plain(value: Any) -> Any:
-    return value.isoformat() if isinstance(value, datetime) else value
+    return value.isoformat() if isinstance(value, datetime) else plain_json(value)

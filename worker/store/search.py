@@ -13,6 +13,7 @@ from datetime import datetime
 from sqlalchemy import (
     CTE,
     BigInteger,
+    Connection,
     Insert,
     Select,
     Text,
@@ -82,12 +83,12 @@ def index_from(found: Select[int, str]) -> Insert:
     return insert(_INDEX).from_select(_INDEX.c.keys(), select(id, postgresql.to_tsvector("simple", words)))
 
 
-def index(session: Session, of_each: Mapping[int, str]) -> None:
+def index(connection: Connection, of_each: Mapping[int, str]) -> None:
     """Keeps the words of analyses that are stored, by their ids, in place of those they had."""
     if of_each:
-        add = ADD if dialect_of(session) == "postgresql" else _ADD_TO_FTS5
+        add = ADD if dialect_of(connection) == "postgresql" else _ADD_TO_FTS5
         given = [{"of": id, "words": found} for id, found in of_each.items()]
-        session.connection().execute(add, together(given))
+        connection.execute(add, together(given))
 
 
 def retime(session: Session, video: Video) -> None:
@@ -95,7 +96,10 @@ def retime(session: Session, video: Video) -> None:
     asked = select(Analysis, AnswerRow.text).outerjoin(AnswerRow).where(Analysis.video_id == video.id)
     when = daywords.touched(video.recorded_at, video.duration)
     found = session.execute(asked).all()
-    index(session, {row.id: words((row.question, row.query, answer, *when)) for row, answer in found})
+    index(
+        session.connection(),
+        {row.id: words((row.question, row.query, answer, *when)) for row, answer in found},
+    )
 
 
 def find(session: Session, words: str, most: int) -> list[int]:

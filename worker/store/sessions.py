@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any, TypeVar, cast
 
-from sqlalchemy import Engine, Executable, Select, Table, bindparam
+from sqlalchemy import Connection, Engine, Executable, Select, Table, bindparam
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, make_transient_to_detached
@@ -41,6 +41,12 @@ class Sessions:
             return connection.execute(statement, given).all()
 
     @contextmanager
+    def connect(self) -> Iterator[Connection]:
+        """A transaction without rows that are objects, which cost more than most statements."""
+        with translated_errors(self.engine), self.engine.begin() as connection:
+            yield connection
+
+    @contextmanager
     def begin(self) -> Iterator[Session]:
         with translated_errors(self.engine), Session(self.engine) as session, session.begin():
             yield session
@@ -53,9 +59,9 @@ class Sessions:
             yield session
 
 
-def dialect_of(session: Session) -> str:
+def dialect_of(bound: Session | Connection) -> str:
     """`postgresql` or `sqlite`."""
-    return session.get_bind().dialect.name
+    return (bound.get_bind() if isinstance(bound, Session) else bound).dialect.name
 
 
 def in_batches(keys: Sequence[Key]) -> Iterator[Sequence[Key]]:
