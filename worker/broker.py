@@ -26,7 +26,7 @@ def wake(queue: str, count: int = 1) -> None:
     try:
         with _translated():
             for _ in range(count):
-                app.send_task(_TASKS[queue], retry=False)
+                app.send_task(_TASKS[queue], retry=False, ignore_result=True, add_to_parent=False)
     except BrokerUnusable as error:
         log.warning("nobody was woken: %s", error)
 

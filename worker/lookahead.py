@@ -37,9 +37,13 @@ class _Ahead:
         self._ended = threading.Lock()  # of who closes what was opened: the thread, or who gives it up
         self._done = self._given_up = False
         self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
+        self._begun = threading.Lock()  # whoever begins it goes on first
+        with self._begun:
+            self._thread.start()
 
     def _run(self) -> None:
+        with self._begun:
+            pass
         try:
             coming = self._look()
             self._sha256 = coming and coming[1]

@@ -270,16 +270,21 @@ def test_progress_is_told_and_kept_in_the_row(
 
 
 def test_the_next_video_is_opened_while_this_one_is_worked_on(
-    store: Store, registered, other, mind, settings: Settings
+    store: Store, registered, other, mind, settings: Settings, found
 ):
     registered("a")
     other("b")
-    prefetched = []
+    prefetched, done = [], threading.Event()
 
     def prefetch(reader, content_hash: str) -> None:
         prefetched.append((Path(reader.info.path).name, content_hash, list(mind.asked)))
+        done.set()
 
-    mind.prefetch = prefetch
+    def take_time() -> object:
+        assert done.wait(30)
+        return found("a")
+
+    mind.prefetch, mind.answers["a"] = prefetch, take_time
     analyst = Analyst(mind, store, settings, _silent)
     analyst.work()
     analyst.work()
