@@ -19,7 +19,7 @@ supervisor.supervise({name: [sys.executable, "-c", sys.argv[1]] for name in ("a"
 CHILD = """
 import os, signal, sys, time
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-print(os.getpid(), flush=True)
+os.write(1, f"{os.getpid()}\\n".encode())  # in one piece: both write to the same pipe
 time.sleep(600)
 """
 
