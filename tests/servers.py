@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -192,12 +193,15 @@ def together(script: str, *arguments: str, processes: int) -> list[str]:
             given = {"script": script, "arguments": [*arguments, str(number)], "out": theirs}
             started.append(forked.process(_ONE_OF_THEM, given))
         told.append(ours)
+    patience = threading.Timer(300, lambda: [process.kill() for process in started])
+    patience.start()
     printed = []
     for ours in told:
         with ours, open(ours.fileno(), encoding="utf-8", closefd=False) as out:
             printed.append(out.read())
     for process in started:
         process.join()
+    patience.cancel()
     assert [process.exitcode for process in started] == [0] * processes
     return printed
 

@@ -99,3 +99,5 @@ def test_it_is_looked_once_in_a_while_however_often_there_is_progress(monkeypatc
     assert not pace.is_due()
     time.sleep(0.11)
     assert [pace.is_due(), pace.is_due()] == [True, False]
+    time.sleep(0.11)
+    assert pace.is_due()

@@ -133,19 +133,20 @@ def test_a_run_with_another_adapter_neither_decodes_nor_encodes_what_was_seen_be
     store: Store, at_work, tmp_path: Path
 ):
     questions = (Request("Why did the man appear?"), Request("When does the ball roll?"))
-    video = MINIATURE.parent / "videos" / "tiny3s.mp4"
     with at_work(MINIATURE):
         old = engine.fingerprint()
-        store.submissions.add(Submission(video.name, video.as_uri(), questions))
+        for name in ("tiny3s.mp4", "portrait9s.mp4"):
+            video = MINIATURE.parent / "videos" / name
+            store.submissions.add(Submission(name, video.as_uri(), questions))
     looking, told = {"decode", "vision"}, {"grounder", "verifier", "total"}
-    assert [stages & (looking | told) for stages in _stages(store, old)] == [looking | told]
+    assert [stages & (looking | told) for stages in _stages(store, old)] == [looking | told] * 2
     for role in ("planner", "verifier"):  # not the grounder: the verifier is shown what it finds
         with at_work(_with_another(role, tmp_path / role)):
             new = engine.fingerprint()
             run, chosen = store.reindex.plan(Rule(), Limits(), new)
             store.reindex.start(run)
-        assert (old != new, chosen.videos, chosen.questions) == (True, 1, 2)
+        assert (old != new, chosen.videos, chosen.questions) == (True, 2, 4)
         assert store.reindex.run(run).state == "finished"
-        assert store.reindex.run(run).items == {"switched": 2}
-        assert [stages & (looking | told) for stages in _stages(store, new)] == [told]
+        assert store.reindex.run(run).items == {"switched": 4}
+        assert [stages & (looking | told) for stages in _stages(store, new)] == [told] * 2
         old = new

@@ -47,16 +47,16 @@ class Scratch:
         self.max_bytes = max_bytes
         self._whole = folder / "whole"
         self._partial = folder / "partial"
-        self._tidy()
+        self._make_folders()
+        with self._locked():
+            self._make_room(0)
 
-    def _tidy(self) -> None:
-        """Makes the folder if it is not there, or no longer, and cleans it."""
+    def _make_folders(self) -> None:
+        """If they are not there, or no longer."""
         with _as_unavailable(self.folder):
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._whole.mkdir(mode=0o700, exist_ok=True)
             self._partial.mkdir(mode=0o700, exist_ok=True)
-        with self._locked():
-            self._make_room(0)
 
     @contextmanager
     def hold(self, sha256: str) -> Iterator[Path | None]:
@@ -72,7 +72,7 @@ class Scratch:
     @contextmanager
     def partial(self, limit: int) -> Iterator[Partial]:
         """A new file to write to, of at most `limit` bytes; gone after the block, unless kept."""
-        self._tidy()
+        self._make_folders()
         with self._locked():
             path = self._partial / secrets.token_hex(16)
             file = _create(path)

@@ -64,6 +64,7 @@ _CLAIM_THESE = _claiming(
     .with_for_update()
 )
 _COMING = select(Video.id, Video.shown_uri.label("uri"), Video.sha256).where(Video.id == _next_video())
+_MORE_URGENT = leases.first(Analysis, _OF_CHECKPOINT, Analysis.priority > bindparam("above"))
 _REPORT = (
     update(Analysis)
     .where(leases.held(Analysis))
@@ -115,8 +116,8 @@ class Analyses:
 
     def is_outranked(self, priority: int, fingerprint: str, most_attempts: int) -> bool:
         """Whether something more urgent could be claimed just now."""
-        with self._sessions.begin() as session:
-            return leases.next_one(session, Analysis, most_attempts, fingerprint, above=priority) is not None
+        given = {"checkpoint": fingerprint, "most_attempts": most_attempts, "above": priority}
+        return bool(self._sessions.execute(_MORE_URGENT, given))
 
     def renew(self, held: Sequence[Lease], length: timedelta) -> list[Lease]:
         """Those that are still ours, now for so much longer."""

@@ -36,12 +36,14 @@ from worker.store.listed import as_list, columns_of, everything_of, listed
 from worker.store.sessions import Sessions
 from worker.tables import Analysis, Collection, Generation, RequestRow, SourceRow, Submission, Video
 
-_COLLECTION = select(Collection.id).where(Collection.name == bindparam("of_collection")).scalar_subquery()
-_SOURCE = (
+NAMED = (
     select(SourceRow.id)
-    .where(SourceRow.collection_id == _COLLECTION, SourceRow.name == bindparam("of_source"))
-    .scalar_subquery()
+    .join(Collection)
+    .where(Collection.name == bindparam("of_collection"), SourceRow.name == bindparam("of_source"))
 )
+"""The source of a collection, both by their names."""
+_SOURCE = NAMED.scalar_subquery()
+_COLLECTION = select(Collection.id).where(Collection.name == bindparam("of_collection")).scalar_subquery()
 _GIVEN_OF_VIDEO = [each for each in columns_of(Video) if each.name not in ("source_id", "added_at")]
 _KEY, _WORDS, _GENERATION = (column(name, Text) for name in ("key", "words", "generation"))
 

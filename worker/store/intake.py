@@ -36,11 +36,6 @@ _END = (
     .values(**leases.ENDED, state="succeeded", video_id=bindparam("new_video_id"))
     .returning(SubmissionRow.cancel_requested, Beside(CONCERNS_ANY).label("concerns_any"))
 )
-_NAMED = (
-    select(SourceRow.id)
-    .join(Collection)
-    .where(Collection.name == bindparam("of_collection"), SourceRow.name == bindparam("of_source"))
-)
 _LOCK = select(Video).where(Video.sha256 == bindparam("sha256")).with_for_update(key_share=True)
 _LOCK_ANALYSES = (
     select(Analysis.id).where(Analysis.video_id == bindparam("of")).order_by(Analysis.id).with_for_update()
@@ -189,7 +184,7 @@ def _known(session: Session, submission: Submission, columns: Mapping[str, Any])
     if added is None:
         video, named = (
             session.scalars(_LOCK, {"sha256": columns["sha256"]}).one(),
-            connection.scalar(_NAMED, place),
+            connection.scalar(first_sight.NAMED, place),
         )
     else:
         named = added.source_id
@@ -205,7 +200,11 @@ def _known(session: Session, submission: Submission, columns: Mapping[str, Any])
 @cache
 def _adding(dialect: str) -> ReturningInsert[Any]:
     """Adds a video that comes from a source which may be known."""
-    return adding(Video, dialect).values(source_id=_NAMED.scalar_subquery()).returning(Video.source_id)
+    return (
+        adding(Video, dialect)
+        .values(source_id=first_sight.NAMED.scalar_subquery())
+        .returning(Video.source_id)
+    )
 
 
 def _is_there(video: Video, submission: Submission) -> bool:

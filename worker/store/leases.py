@@ -9,14 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
-from functools import cache
 from typing import Any, cast
 
 from sqlalchemy import (
     ColumnElement,
     Select,
     Table,
-    Update,
     and_,
     bindparam,
     case,
@@ -33,7 +31,7 @@ from vm.errors import VideoMindError
 from worker.columns import Clock, Turn
 from worker.errors import INTERNAL_ERROR, LostWorker, is_retryable, retry_delay
 from worker.jobs import Lease
-from worker.store.sessions import new, parameters
+from worker.store.sessions import dialect_of
 from worker.tables import Analysis, Submission
 
 Job = type[Submission] | type[Analysis]
@@ -51,7 +49,7 @@ _COLUMNS = {
 
 def now(session: Session) -> datetime:
     """By the database's clock, which all workers share; an SQLite file is on one machine anyway."""
-    if session.get_bind().dialect.name == "sqlite":
+    if dialect_of(session) == "sqlite":
         return datetime.now(UTC)
     return cast(datetime, session.scalar(select(func.clock_timestamp()))).astimezone(UTC)
 
@@ -64,31 +62,6 @@ def take_turns(session: Session, what: str) -> None:
 def claimable(job: Job, most_attempts: int | ColumnElement[int]) -> ColumnElement[bool]:
     """Waiting and due, or left behind by a worker that is gone; and not tried too often."""
     return and_(or_(_due(job), _left(job)), _worth_a_try(job, most_attempts))
-
-
-def next_one(
-    session: Session, job: Job, most_attempts: int, fingerprint: str | None = None, above: int | None = None
-) -> int | None:
-    """The id of what is to be claimed next: of the highest priority, and of these the oldest.
-
-    Args:
-        fingerprint: of the checkpoint that is asked, where it matters.
-        above: the priority that it must exceed, if any.
-    """
-    statement = _next_one(job, fingerprint is not None, above is not None)
-    given = {"most_attempts": most_attempts, "fingerprint": fingerprint, "above": above}
-    return session.connection().scalar(statement, given)
-
-
-# What every analysis takes is built once: building a statement takes longer than having it executed.
-@cache
-def _next_one(job: Job, of_checkpoint: bool, is_urgent: bool) -> Select[int]:
-    which = []
-    if of_checkpoint:
-        which.append(Analysis.fingerprint == bindparam("fingerprint"))
-    if is_urgent:
-        which.append(job.priority > bindparam("above"))
-    return first(job, *which)
 
 
 def first(job: Job, *which: ColumnElement[bool]) -> Select[int]:
@@ -174,13 +147,7 @@ def renew(session: Session, job: Job, leases: Iterable[Lease], length: timedelta
 
 def end(session: Session, job: Job, lease: Lease, **values: Any) -> bool:
     """Writes the end of the work. False where the lease is no longer held."""
-    ended = session.connection().execute(_end(job, tuple(values)), {**by(lease), **new(values)})
-    return ended.rowcount == 1
-
-
-@cache
-def _end(job: Job, names: tuple[str, ...]) -> Update:
-    return update(job).where(held(job)).values(**ENDED, **parameters(names))
+    return _change(session, job, lease, **ENDED, **values)
 
 
 def end_all(session: Session, job: Job, which: ColumnElement[bool], **values: Any) -> Sequence[int]:
