@@ -79,7 +79,7 @@ def plan(
     """
     reasons = reasons_of(stale, failed, never, older_than, low_score)
     bounds = (older_than, low_score, collection, source, since, until, tuple(question or ()))
-    rule = Rule(reasons, *bounds)
+    rule = Rule.given(reasons, *bounds)
     limits = Limits(priority, budget_hours, hours, time_zone)
     with opened_store(database) as store:
         if dry_run:

@@ -71,9 +71,25 @@ class Rule:
             raise InvalidRule(f"a score of {self.below_score:g}: scores go from 0 to 1")
         if self.source and not self.collection:
             raise InvalidRule("a source belongs to a collection: name both")
-        begins, ends = (None if text is None else utc(text) for text in (self.since, self.until))
+        _ = self._period
+
+    @property
+    def _period(self) -> tuple[datetime | None, datetime | None]:
+        since, until = (None if text is None else utc(text) for text in (self.since, self.until))
+        return since, until
+
+    @classmethod
+    def given(cls, *args: Any) -> Rule:
+        """One that somebody asks for now. What was kept before, and can choose nothing, stays readable.
+
+        Raises:
+            InvalidRule: also where its time ends before it begins.
+        """
+        rule = cls(*args)
+        begins, ends = rule._period
         if begins and ends and ends <= begins:
-            raise InvalidRule(f"it would end at {self.until}, before it begins at {self.since}")
+            raise InvalidRule(f"it would end at {rule.until}, before it begins at {rule.since}")
+        return rule
 
     @classmethod
     def from_stored(cls, stored: Mapping[str, Any]) -> Rule:

@@ -70,7 +70,7 @@ def add_schedule(
     reasons = reasons_of(stale, failed, never, older_than, low_score)
     bounds = (older_than, low_score, collection, source, since, until, tuple(question or ()))
     limits = Limits(priority, budget_hours, hours, time_zone)
-    wanted = Schedule(name, cron, Rule(reasons, *bounds), limits, time_zone, catch_up)
+    wanted = Schedule(name, cron, Rule.given(reasons, *bounds), limits, time_zone, catch_up)
     with opened_store(database) as store:
         store.schedules.add(wanted)
     typer.echo(f"{plain(name)}: next at {wanted.next_after(datetime.now().astimezone()).isoformat()}")

@@ -15,6 +15,7 @@ from worker.store import Store
 MINUTES = timedelta(minutes=5)
 OLD = "o" * 64
 HUGE = 2**63
+NEVER = ("--since", "2026-03-02T08:00Z", "--until", "2026-03-01T08:00Z")
 
 
 @pytest.fixture(autouse=True)
@@ -147,6 +148,7 @@ def test_what_is_named_goes_into_rule_and_limits(videomind, store: Store, mind):
         (("plan", "--since", "2026-03-01T08:00"), 3, "no time zone: add it"),
         (("plan", "--since", ""), 3, "is no time"),
         (("plan", "--until", "9999-12-31T23:59-14:00"), 3, "is no time"),
+        (("plan", *NEVER), 3, "before it begins"),
         (("plan", "--source", "gate"), 3, "name both"),
         (("prune", "--older-than", "1e12"), 3, "days"),
         (("prune", "--keep", "-1"), 2, "keep"),

@@ -49,11 +49,15 @@ def test_what_is_no_instant_is_refused(text: str, told: str):
 
 def test_a_rule_whose_time_ends_before_it_begins_is_refused():
     begins, ends = "2026-03-01T08:00Z", "2026-03-01T08:59+01:00"
-    with pytest.raises(InvalidRule, match="before it begins"):
-        Rule(since=begins, until=ends)
-    with pytest.raises(InvalidRule, match="before it begins"):
-        Rule(since=begins, until=begins)
-    assert Rule(since=ends, until=begins)
+    for until in (ends, begins):
+        with pytest.raises(InvalidRule, match="before it begins"):
+            Rule.given(("stale",), None, None, None, None, begins, until)
+    assert Rule.given(("stale",), None, None, None, None, ends, begins) == Rule(since=ends, until=begins)
+
+
+def test_a_rule_that_was_kept_before_it_would_have_been_refused_can_be_read():
+    kept = Rule(since="2026-03-02T08:00Z", until="2026-03-01T08:00Z")
+    assert Rule.from_stored(kept.to_stored()) == kept
 
 
 def test_a_run_that_goes_on_as_it_has_ends_in_as_much_time_for_each_question():

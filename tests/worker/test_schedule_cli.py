@@ -7,6 +7,7 @@ from worker.reindexing import Limits, Rule
 from worker.scheduling import Schedule
 from worker.store import Store
 
+NEVER = ("--since", "2026-03-02T08:00Z", "--until", "2026-03-01T08:00Z")
 NIGHTLY = ("nightly", "--cron", "0 22 * * *", "--time-zone", "Europe/Berlin")
 
 
@@ -47,6 +48,7 @@ def test_one_of_the_same_name_is_changed(videomind: Callable, store: Store):
         (("add", "x", "--cron", "0 0 30 2 *"), 3, "names no time"),
         (("add", "x", "--cron", "0 3 * * *", "--time-zone", "Mars"), 3, "no time zone"),
         (("add", "x", "--cron", "0 3 * * *", "--catch-up", "twice"), 2, "catch-up"),
+        (("add", "x", "--cron", "0 3 * * *", *NEVER), 3, "before it begins"),
         (("enable", "x"), 3, "there is no schedule 'x'"),
         (("disable", "x"), 3, "there is no schedule 'x'"),
         (("remove", "x"), 3, "there is no schedule 'x'"),
