@@ -137,13 +137,16 @@ class Lease:
 
 @dataclass(frozen=True)
 class Claim:
-    """The right to work on one analysis, and what it asks."""
+    """The right to work on one analysis, and what it asks. The last that is known of its video's recording:
+    when it began, and how many seconds it lasts."""
 
     lease: Lease
     attempts: int
     video_id: int
     uri: str
     sha256: str
+    recorded_at: datetime | None
+    duration: float | None
     request: Request
     fingerprint: str
     priority: int = NORMAL

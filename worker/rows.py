@@ -147,6 +147,8 @@ def claim_of(row: Columns, uri: str) -> Claim:
         row.video_id,
         uri,
         row.sha256,
+        row.recorded_at,
+        row.duration,
         request_of(row),
         row.fingerprint,
         row.priority,

@@ -10,7 +10,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, ForeignKey, Index, String, UniqueConstraint, text
+from sqlalchemy import BigInteger, ForeignKey, Index, String, UniqueConstraint, false, text
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from worker.columns import (
@@ -160,7 +160,8 @@ class Analysis(Job, Base):
 
     `asked_key` is the same for all generations of it. At most one of them is `current`: what readers see.
     `run_id` names the re-indexing run that asked for it, if nobody else did; such an analysis becomes current
-    together with all others of the run on its video. `compute_seconds` is what it took.
+    together with all others of the run on its video. `followed` is true where a run or a standing question
+    has to do with its end. `compute_seconds` is what it took.
     """
 
     __tablename__ = "analyses"
@@ -202,6 +203,7 @@ class Analysis(Job, Base):
     generation_id: Mapped[int] = mapped_column(ForeignKey("generations.id"))
     run_id: Mapped[int | None] = mapped_column(ForeignKey("reindex_runs.id", ondelete="SET NULL"))
     compute_seconds: Mapped[float | None]
+    followed: Mapped[bool] = mapped_column(server_default=false())
 
     video: Mapped[Video] = relationship()
     candidates: Mapped[list[CandidateRow]] = relationship(order_by="CandidateRow.position", viewonly=True)

@@ -49,6 +49,18 @@ OLD_ROWS = (
     "VALUES (1, 'beside the kennel', 'B', 0, 2)",
 )
 
+# One analysis of a run, one of a standing question, and one that a run waits for no more.
+WAITED_FOR = (
+    "INSERT INTO reindex_runs (id, state, rule, limits, fingerprint, created_at) "
+    f"VALUES (1, 'running', '{{}}', '{{}}', 'f', {BEGAN})",
+    "INSERT INTO reindex_items (id, run_id, video_id, asked_key, state, reason, new_analysis_id) "
+    "VALUES (1, 1, 1, 'k', 'asked', 'stale', 2), (2, 1, 1, 'l', 'cancelled', 'stale', 3)",
+    "INSERT INTO collections (id, name) VALUES (1, 'depot')",
+    "INSERT INTO standing_questions (id, collection_id, question, options, mode, settings, threshold, "
+    f"time_zone, enabled, created_at) VALUES (1, 1, 'Où?', '[]', 'auto', '{{}}', 0.5, 'UTC', true, {BEGAN})",
+    "INSERT INTO standing_analyses (standing_id, analysis_id) VALUES (1, 4), (1, 1)",
+)
+
 
 @pytest.fixture
 def sql(empty: str) -> Callable[..., list[dict[str, Any]]]:
@@ -112,7 +124,7 @@ def test_the_way_there_and_back_can_be_gone_again(old, sql, migrate, empty: str)
         migrate("head")
         migrate("0001")
     migrate("head")
-    assert schema.check(empty) == "0005"
+    assert schema.check(empty) == "0006"
     assert len(_rows(sql)["moments"]) == 1
 
 
@@ -191,6 +203,16 @@ def test_what_opens_a_video_is_kept_apart_by_an_upgrade_and_put_back_on_the_way_
     migrate("0001")
     uris = [row["uri"] for row in sql("SELECT uri FROM videos ORDER BY id")]
     assert uris == [secret, secret, "file:///c.mp4"]
+
+
+def test_what_a_run_or_a_standing_question_waits_for_is_known_after_an_upgrade(old, sql, migrate, empty: str):
+    migrate("0005")
+    for statement in WAITED_FOR:
+        sql(statement)
+    migrate("head")
+    assert [row["id"] for row in sql("SELECT id FROM analyses WHERE followed ORDER BY id")] == [2, 4]
+    migrate("0005", is_back=True)
+    assert "followed" not in sql("SELECT * FROM analyses")[0]
 
 
 def test_references_hold_after_an_upgrade_and_after_the_way_back(old, sql, migrate):

@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import ColumnElement, ScalarSelect, Select, and_, bindparam, exists, select, update
-from sqlalchemy.orm import Session, aliased, joinedload, selectinload
+from sqlalchemy.orm import InstrumentedAttribute, Session, aliased, joinedload, selectinload
 from sqlalchemy.sql.dml import ReturningUpdate
 
 from vm.result import Result
@@ -25,6 +25,12 @@ MOST_TOGETHER = 32
 """Questions taken at once on one video, so that no video keeps a worker from more urgent ones for long."""
 
 
+_OF_VIDEO: dict[str, InstrumentedAttribute[Any]] = {
+    "uri": Video.shown_uri,
+    "sha256": Video.sha256,
+    "recorded_at": Video.recorded_at,
+    "duration": Video.duration,
+}
 _OF_CHECKPOINT = Analysis.fingerprint == bindparam("checkpoint")
 _SOONER = (Analysis.priority.desc(), Analysis.submitted_at, Analysis.id)
 
@@ -37,15 +43,15 @@ def _next_video(*which: ColumnElement[bool]) -> ScalarSelect[int]:
 
 
 def _claiming(chosen: Select[int]) -> ReturningUpdate[Any]:
-    """Claims what is chosen, which is locked, and gives also where the videos are."""
+    """Claims what is chosen, which is locked, and gives also what is known of the videos."""
     ids = chosen.cte("chosen")
-    places = [
+    told = [
         Beside(
             select(column).where(Video.id == Analysis.video_id).correlate(Analysis).scalar_subquery()
         ).label(name)
-        for name, column in {"uri": Video.shown_uri, "sha256": Video.sha256}.items()
+        for name, column in _OF_VIDEO.items()
     ]
-    return leases.taking(Analysis).where(Analysis.id.in_(select(ids.c.id))).returning(*places)
+    return leases.taking(Analysis).where(Analysis.id.in_(select(ids.c.id))).returning(*told)
 
 
 _FREE = leases.claimable(Analysis, bindparam("most_attempts")), _OF_CHECKPOINT
@@ -135,6 +141,8 @@ class Analyses:
 
         False, and nothing is written, where another process has claimed the analysis since.
         """
+        if self._sessions.is_postgresql and finishing.finish_alone(self._sessions, claim, result):
+            return True
         with self._sessions.connect() as connection:
             return finishing.finish(connection, claim, result)
 

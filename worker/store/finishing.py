@@ -1,20 +1,32 @@
-"""What an analysis has found, stored in one transaction with its end."""
+"""What an analysis has found, stored in one transaction with its end.
+
+Most ends concern nobody else: the question's first answer, asked by no run and no standing question. On
+PostgreSQL, where each statement is a way there and back, such an end is a single one. It does nothing where
+there is more to do, or where what it was given is no longer so; then the general way is gone, in which
+videos are locked first and looked at afterwards.
+
+Whoever has to do with an end, or changes what readers see of the same question, may come at the same moment.
+They lock the analysis and set `followed`, or find it ended; of two that become current together, and of two
+that cover the same analysis, a unique index refuses one.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, Insert, Select, bindparam, case, exists, insert, select, update
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, aliased
 
 from vm.result import Result
 from worker import daywords, rows
-from worker.archive_tables import ItemRow, StandingAnalysis
-from worker.columns import Base, Beside, Columns
+from worker.columns import Base
 from worker.jobs import Claim
 from worker.store import coverage, leases, search, standing, switching
 from worker.store.listed import as_list, insert_listed
-from worker.store.sessions import dialect_of, new, parameters, together
+from worker.store.sessions import Sessions, new, parameters, together
 from worker.tables import Analysis, CoverageRow, Video
 
 _OF_IT = CoverageRow.analysis_id == Analysis.id
@@ -32,32 +44,42 @@ _IS_FIRST = Analysis.run_id.is_(None) & ~(
     .where(_Other.video_id == Analysis.video_id, _Other.asked_key == Analysis.asked_key, _Other.current)
     .correlate(Analysis)
 )
-_ITEM = exists().where(ItemRow.new_analysis_id == Analysis.id, ItemRow.state == "asked")
-_STANDING = exists().where(StandingAnalysis.analysis_id == Analysis.id)
-# Most replace nothing, and concern nobody else: that is seen by the way, with no statement of its own.
-_END = (
-    update(Analysis)
-    .where(leases.held(Analysis))
-    .values(
-        **leases.ENDED,
-        state="succeeded",
-        progress=1.0,
-        stage="done",
-        current=case((_IS_FIRST, True), else_=Analysis.current),
-        **parameters(rows.RESULT_COLUMNS),
-    )
-    .returning(
-        Analysis.id,
-        Analysis.video_id,
-        Analysis.run_id,
-        Analysis.asked_key,
-        Analysis.state,
-        Analysis.current,
-        Beside(_ITEM.correlate(Analysis)).label("is_of_run"),
-        Beside(_STANDING.correlate(Analysis)).label("is_standing"),
-    )
+_ENDED = update(Analysis).values(
+    **leases.ENDED,
+    state="succeeded",
+    progress=1.0,
+    stage="done",
+    current=case((_IS_FIRST, True), else_=Analysis.current),
+    **parameters(rows.RESULT_COLUMNS),
+)
+_END = _ENDED.where(leases.held(Analysis)).returning(
+    Analysis.id,
+    Analysis.video_id,
+    Analysis.run_id,
+    Analysis.asked_key,
+    Analysis.state,
+    Analysis.current,
+    Analysis.followed,
 )
 _INSERT: dict[type[Base], Insert] = {table: insert(table) for table in coverage.BELOW}
+
+
+def finish_alone(sessions: Sessions, claim: Claim, result: Result) -> bool:
+    """False, and nothing is written, where it takes more than one statement. On PostgreSQL."""
+    if claim.attempts > 1:  # crashes of the video are to be cleared
+        return False
+    found = rows.result_rows(claim.analysis_id, result, claim.recorded_at)
+    given = {
+        **_given(claim, result, claim.recorded_at, claim.duration),
+        **{table.__tablename__: as_list(found.get(table, ())) for table in coverage.BELOW},
+        "of_video": claim.video_id,
+        "of_recorded_at": claim.recorded_at,
+        "of_duration": claim.duration,
+    }
+    try:
+        return bool(sessions.execute(_END_ALONE, given))
+    except IntegrityError:  # another one is current, or covers it; for any other reason it is raised again
+        return False
 
 
 def finish(connection: Connection, claim: Claim, result: Result) -> bool:
@@ -69,47 +91,45 @@ def finish(connection: Connection, claim: Claim, result: Result) -> bool:
         connection.execute(_CLEAR_CRASHES, {"of": claim.video_id})
     if claim.lease.fence > 1 or video.is_covered:  # by an earlier lease, or as it was cancelled before any
         coverage.clear(connection, claim.analysis_id)
-    ended = _end(connection, claim, result, video)
+    given = _given(claim, result, video.recorded_at, video.duration)
+    ended = connection.execute(_END, given).one()
+    for table, columns in rows.result_rows(claim.analysis_id, result, video.recorded_at).items():
+        connection.execute(_INSERT[table], together(columns))
+    search.index(connection, {claim.analysis_id: str(given["words"])})
     _follow(connection, ended)
     return True
 
 
+def _given(
+    claim: Claim, result: Result, recorded_at: datetime | None, duration: float | None
+) -> Mapping[str, object]:
+    """What the statements that end it are given, but for the rows below it."""
+    when = daywords.touched(recorded_at, duration)
+    texts = (claim.request.question, result.query, result.answer.text if result.answer else None, *when)
+    return {**leases.by(claim.lease), **new(rows.result_columns(result)), "words": search.words(texts)}
+
+
 def _follow(connection: Connection, ended: Any) -> None:
-    is_switching = ended.is_of_run or not ended.current
-    is_standing = ended.is_standing or ended.run_id is not None
-    if not is_switching and not is_standing:
+    if ended.current and not ended.followed and ended.run_id is None:
         return
     with Session(connection) as session, session.begin():
-        if is_switching:
-            switching.follow(session, [ended])
-        if is_standing:
-            standing.ended(session, ended.id, ended.run_id)
+        switching.follow(session, [ended])
+        standing.ended(session, ended.id, ended.run_id)
 
 
-def _end(connection: Connection, claim: Claim, result: Result, video: Columns) -> Any:
-    """Writes the end and all that was found: on PostgreSQL in one statement, for each is a way there and
-    back."""
-    given = {**leases.by(claim.lease), **new(rows.result_columns(result))}
-    found = rows.result_rows(claim.analysis_id, result, video.recorded_at)
-    when = daywords.touched(video.recorded_at, video.duration)
-    texts = (claim.request.question, result.query, result.answer.text if result.answer else None, *when)
-    words = search.words(texts)
-    if dialect_of(connection) == "postgresql":
-        lists = {table.__tablename__: as_list(found.get(table, ())) for table in coverage.BELOW}
-        given |= {**lists, "of": claim.analysis_id, "words": words}
-        return connection.execute(_END_AT_ONCE, given).one()
-    ended = connection.execute(_END, given).one()
-    for table, columns in found.items():
-        connection.execute(_INSERT[table], together(columns))
-    search.index(connection, {claim.analysis_id: words})
-    return ended
+def _alone() -> Select[Any]:
+    as_claimed = [
+        column.is_not_distinct_from(bindparam(f"of_{column.key}", type_=column.type))
+        for column in (Video.recorded_at, Video.duration)
+    ]
+    of_video = Video.id == bindparam("of_video")  # or a server without statistics reads all videos
+    # What is not so any more when its lock is there is looked at again, but only in the locked rows.
+    nobody_else = Analysis.followed.is_(False), _IS_FIRST
+    locked = _LOCK.with_only_columns(Analysis.id).where(of_video, *as_claimed, *nobody_else).cte("locked")
+    end = _ENDED.values(current=True).where(Analysis.id.in_(select(locked.c.id)))
+    ended = end.returning(Analysis.id).cte("ended")
+    inserted = [insert_listed(table, ended).cte(f"new_{table.__tablename__}") for table in coverage.BELOW]
+    return search.indexed(ended).add_cte(*inserted)
 
 
-def _at_once() -> Select[Any]:
-    """On PostgreSQL. Gives what `_END` does."""
-    inserted = [insert_listed(table).cte(f"new_{table.__tablename__}") for table in coverage.BELOW]
-    ended = _END.cte("ended")
-    return select(ended).add_cte(*inserted, search.ADD.cte("new_words"))
-
-
-_END_AT_ONCE = _at_once()
+_END_ALONE = _alone()

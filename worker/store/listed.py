@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any, cast
 
 from sqlalchemy import (
+    CTE,
     JSON,
     Column,
     ColumnElement,
@@ -19,6 +20,7 @@ from sqlalchemy import (
     insert,
     literal_column,
     select,
+    true,
 )
 
 from worker.columns import Base, plain_json
@@ -43,11 +45,11 @@ def everything_of(given: TableValuedAlias) -> ColumnElement[Any]:
     return literal_column(f"{given.name}.*")
 
 
-def insert_listed(table: type[Base]) -> Insert:
-    """Adds what the parameter named like the table lists."""
+def insert_listed(table: type[Base], where: CTE) -> Insert:
+    """Adds what the parameter named like the table lists, if the CTE gives a row."""
     into = columns_of(table)
     given = listed(table.__tablename__, into)
-    everything = select(everything_of(given)).select_from(given)
+    everything = select(everything_of(given)).join_from(given, where, true())
     return insert(table).from_select([each.name for each in into], everything)
 
 

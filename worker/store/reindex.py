@@ -260,6 +260,7 @@ def _ask(session: Session, row: RunRow, video_id: int) -> None:
     asked = asking.ask(session, video, [rows.request_of(_asked_of(item)) for item in items], wanted)
     for item, analysis in zip(items, asked, strict=True):
         item.new_analysis_id, item.state = analysis.id, "asked"
+        analysis.followed = True
         _keep_standing(session, item.source_analysis_id, analysis.id)
     session.flush()
     switching.switch_if_whole(session, row.id, video_id)

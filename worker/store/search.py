@@ -20,7 +20,6 @@ from sqlalchemy import (
     bindparam,
     column,
     false,
-    insert,
     select,
     table,
     text,
@@ -35,13 +34,7 @@ from worker.store.sessions import dialect_of, together
 from worker.tables import Analysis, AnswerRow, Video
 
 _INDEX = table("search_index", column("analysis_id", BigInteger), column("document", postgresql.TSVECTOR))
-_new = postgresql.insert(_INDEX).values(
-    analysis_id=bindparam("of"), document=postgresql.to_tsvector("simple", bindparam("words", type_=Text))
-)
-ADD = _new.on_conflict_do_update(
-    index_elements=[_INDEX.c.analysis_id], set_={"document": _new.excluded.document}
-)
-"""On PostgreSQL: keeps the `words` of an analysis."""
+_WORDS = bindparam("words", type_=Text)
 # In FTS5 a row is found fast by its rowid only, which is the analysis' id here.
 _ADD_TO_FTS5 = text(
     "INSERT OR REPLACE INTO search_index (rowid, analysis_id, document) VALUES (:of, :of, :words)"
@@ -70,23 +63,29 @@ def words(texts: Iterable[str | None]) -> str:
     return plain_text("\n".join(filter(None, texts)))
 
 
-def indexed(new: CTE) -> Select[int]:
-    """On PostgreSQL: adds an analysis, which the CTE does and gives its id, and its `words`, a parameter."""
-    add = index_from(select(new.c.id, bindparam("words", type_=Text)))
-    return select(new.c.id).add_cte(add.cte("indexed"))
+def indexed(kept: CTE) -> Select[int]:
+    """On PostgreSQL: keeps an analysis, which the CTE does and gives its id, and its `words`, a parameter."""
+    return select(kept.c.id).add_cte(index_from(select(kept.c.id, _WORDS)).cte("indexed"))
 
 
 def index_from(found: Select[int, str]) -> Insert:
-    """On PostgreSQL: adds ids of analyses with their words."""
+    """On PostgreSQL: keeps the words of analyses, found with their ids, in place of those they had."""
     each = found.subquery()
     id, words = each.c
-    return insert(_INDEX).from_select(_INDEX.c.keys(), select(id, postgresql.to_tsvector("simple", words)))
+    document = postgresql.to_tsvector("simple", words)
+    keep = postgresql.insert(_INDEX).from_select(_INDEX.c.keys(), select(id, document))
+    return keep.on_conflict_do_update(
+        index_elements=[_INDEX.c.analysis_id], set_={"document": keep.excluded.document}
+    )
+
+
+_INDEX_IN_POSTGRESQL = index_from(select(bindparam("of", type_=BigInteger), _WORDS))
 
 
 def index(connection: Connection, of_each: Mapping[int, str]) -> None:
     """Keeps the words of analyses that are stored, by their ids, in place of those they had."""
     if of_each:
-        add = ADD if dialect_of(connection) == "postgresql" else _ADD_TO_FTS5
+        add = _INDEX_IN_POSTGRESQL if dialect_of(connection) == "postgresql" else _ADD_TO_FTS5
         given = [{"of": id, "words": found} for id, found in of_each.items()]
         connection.execute(add, together(given))
 

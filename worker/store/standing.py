@@ -253,7 +253,9 @@ def _asking_the_same(session: Session, analysis: Analysis) -> list[StandingRow]:
 def _link(session: Session, pairs: Iterable[_Pair]) -> list[_Pair]:
     """Keeps which analyses answer which standing questions. Gives those that did not do so before."""
     new = [pair for pair in pairs if session.get(StandingAnalysis, (pair[0].id, pair[1].id)) is None]
-    session.add_all(StandingAnalysis(standing_id=row.id, analysis_id=analysis.id) for row, analysis in new)
+    for row, analysis in new:
+        analysis.followed = True
+        session.add(StandingAnalysis(standing_id=row.id, analysis_id=analysis.id))
     session.flush()
     return new
 

@@ -120,7 +120,7 @@ def test_scores_that_are_no_numbers_and_texts_of_any_kind_do_not_lose_the_rest(
     assert score == math.inf
 
 
-@pytest.mark.parametrize("statement", [finishing._END_AT_ONCE, first_sight._REGISTER])
+@pytest.mark.parametrize("statement", [finishing._END_ALONE, first_sight._REGISTER])
 def test_the_longest_statements_are_short_enough_for_the_driver_to_keep(statement: Select):
     assert len(str(statement.compile(dialect=psycopg.dialect()))) <= MAX_CACHED_STATEMENT_LENGTH
 
