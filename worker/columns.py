@@ -205,14 +205,16 @@ def plain_text(written: str) -> str:
 
 def plain_json(value: Any) -> Any:
     """The same, with all texts in it made plain, and numbers that JSON does not know as texts."""
+    if value is None or isinstance(value, int):  # most of what is stored are numbers
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
     if isinstance(value, str):
         return plain_text(value)
     if isinstance(value, Mapping):
         return {plain_text(str(name)): plain_json(part) for name, part in value.items()}
     if isinstance(value, Sequence):
         return [plain_json(part) for part in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
     return value
 
 
