@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from kombu import Producer
 from kombu.exceptions import OperationalError
 
 from worker.celery_app import ANALYSE, FETCH, app
@@ -14,6 +16,17 @@ from worker.errors import BrokerUnusable
 log = logging.getLogger(__name__)
 
 _TASKS = {FETCH: "videomind.fetch", ANALYSE: "videomind.analyse"}
+
+
+class _Ways(threading.local):
+    """Each thread's own ways to brokers. To take one from Celery's pool for a message, and to give it back,
+    takes as long as to send it."""
+
+    def __init__(self) -> None:
+        self.by_url: dict[str, Producer] = {}
+
+
+_ways = _Ways()
 
 
 def wake(queue: str, count: int = 1) -> None:
@@ -26,9 +39,19 @@ def wake(queue: str, count: int = 1) -> None:
     try:
         with _translated():
             for _ in range(count):
-                app.send_task(_TASKS[queue], retry=False, ignore_result=True, add_to_parent=False)
+                app.send_task(
+                    _TASKS[queue], retry=False, ignore_result=True, add_to_parent=False, producer=_producer()
+                )
     except BrokerUnusable as error:
+        _ways.by_url.clear()
         log.warning("nobody was woken: %s", error)
+
+
+def _producer() -> Producer:
+    url = app.conf.broker_url
+    if url not in _ways.by_url:
+        _ways.by_url[url] = app.amqp.Producer(app.connection_for_write(), auto_declare=False)
+    return _ways.by_url[url]
 
 
 def waiting(queue: str) -> int:

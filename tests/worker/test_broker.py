@@ -1,7 +1,9 @@
 from collections.abc import Iterator
+from threading import Thread
 
 import pytest
 
+from tests import servers
 from worker import broker
 from worker.celery_app import ANALYSE, FETCH, INGEST, SWEEP, app
 
@@ -42,3 +44,31 @@ def test_each_kind_of_work_waits_by_itself(redis: None):
     assert {queue: broker.waiting(queue) for queue in queues} == queues
     assert _taken(3, FETCH) == ["videomind.fetch"] * 3
     assert _taken(1, SWEEP) == ["videomind.sweep"]
+
+
+def test_a_broker_that_was_away_loses_what_was_sent_meanwhile_and_nothing_later(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    with servers.redis_server() as server:
+        monkeypatch.setattr(app.conf, "broker_url", server.url)
+        broker.wake(FETCH)
+        server.kill()
+        broker.wake(FETCH)
+        assert "nobody was woken" in caplog.text
+        server.start()
+        broker.wake(FETCH)
+        assert broker.waiting(FETCH) == 1  # it keeps nothing on disk
+        server.kill()
+        server.start()  # and nobody has noticed
+        broker.wake(FETCH)
+        assert broker.waiting(FETCH) == 1
+        app.pool.force_close_all()
+
+
+def test_many_threads_wake_at_the_same_time(redis: None):
+    threads = [Thread(target=broker.wake, args=(ANALYSE, 50)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert broker.waiting(ANALYSE) == 200
