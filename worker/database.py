@@ -40,14 +40,24 @@ IDLE_SECONDS = 0.1
 """A connection that nobody has used for so long is looked at before it is used again."""
 
 
-def open_engine(url: str) -> Engine:
+_AUTOCOMMIT: dict[str, Any] = {"isolation_level": "AUTOCOMMIT", "skip_autocommit_rollback": True}
+
+
+def open_engine(url: str, autocommit: bool = False) -> Engine:
     """An engine for an SQLAlchemy URL; nothing is connected yet.
+
+    Args:
+        autocommit: on PostgreSQL each statement is a transaction by itself, with nothing to begin and to
+            commit: it is asked once instead of three times. See `transactions`.
 
     Raises:
         DatabaseUnusable: not such a URL, no driver for it, or no folder for its file.
     """
     try:
-        engine = create_engine(url, json_serializer=partial(json.dumps, ensure_ascii=False, allow_nan=False))
+        parsed = make_url(url)
+        how = _AUTOCOMMIT if autocommit and parsed.get_backend_name() == "postgresql" else {}
+        serializer = partial(json.dumps, ensure_ascii=False, allow_nan=False)
+        engine = create_engine(parsed, json_serializer=serializer, **how)
     except (ArgumentError, ImportError, ValueError) as error:
         advice = "write sqlite:///FILE or postgresql+psycopg://USER:PASSWORD@HOST/NAME"
         raise DatabaseUnusable(f"not a usable database URL ({error}): {advice}") from error
@@ -60,6 +70,13 @@ def open_engine(url: str) -> Engine:
         event.listen(engine, "checkin", _note_use)
         event.listen(engine, "checkout", partial(_look_if_it_lives, engine.dialect))
     return engine
+
+
+def transactions(engine: Engine) -> Engine:
+    """The same connections, with as many statements in a transaction as one likes. To have this the other way
+    round would take longer: most of what is done in a hurry is a single statement."""
+    is_postgresql = engine.dialect.name == "postgresql"
+    return engine.execution_options(isolation_level="READ COMMITTED") if is_postgresql else engine
 
 
 def reading(engine: Engine) -> Engine:

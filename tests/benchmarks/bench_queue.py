@@ -25,11 +25,11 @@ from uuid import uuid4
 import torch
 from rich.console import Console
 from rich.table import Table
-from sqlalchemy import event
 
 from tests import servers
 from tests.benchmarks.acceptance import PARITY, acceptance, submission
 from tests.benchmarks.durable import Durable, disk_folder, postgresql_on_disk
+from tests.statements import heard
 from vm import VideoMind
 from vm.result import Result
 from vm.scenes.clip import Clip
@@ -129,9 +129,9 @@ class Rounds:
         videos = [_written(self._folder / f"{len(self.times)}-{number}.mp4") for number in range(count)]
         taken = {}
         for step, work in self._steps.items():
-            with counted(self._store) as executed:
+            with heard() as statements:
                 taken[step] = 1000 * (seconds(work, videos) / count - _BUSY.get(step, 0.0))
-            self.statements[step] = sum(executed) / count
+            self.statements[step] = len(statements) / count
         self.times.append(taken)
         if self._store.queues.depths()["analyse"] != Depth(0, 0, 0.0):
             raise RuntimeError("not all of it was done")
@@ -148,19 +148,6 @@ class Rounds:
 def _written(path: Path) -> Path:
     path.write_text(str(path))
     return path
-
-
-@contextmanager
-def counted(store: Store) -> Iterator[list[int]]:
-    """A one for each statement that is sent meanwhile."""
-    executed: list[int] = []
-
-    def count(*_: object) -> None:
-        executed.append(1)
-
-    event.listen(store.engine, "before_cursor_execute", count)
-    yield executed
-    event.remove(store.engine, "before_cursor_execute", count)
 
 
 def seconds(work: Callable[[Path], object], videos: Sequence[Path]) -> float:

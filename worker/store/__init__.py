@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from types import TracebackType
 
-from worker.database import open_engine
 from worker.store.analyses import Analyses
 from worker.store.browse import Browse
 from worker.store.callbacks import Callbacks
@@ -30,8 +29,8 @@ class Store:
     """
 
     def __init__(self, url: str) -> None:
-        self.engine = open_engine(url)
-        sessions = Sessions(self.engine)
+        sessions = Sessions(url)
+        self.engine = sessions.engine
         self.submissions = Submissions(sessions)
         self.intakes = Intakes(sessions)
         self.analyses = Analyses(sessions)

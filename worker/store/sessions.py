@@ -7,14 +7,14 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any, TypeVar, cast
 
-from sqlalchemy import Connection, Engine, Executable, Select, Table, bindparam
+from sqlalchemy import Connection, Executable, Select, Table, bindparam
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, make_transient_to_detached
 from sqlalchemy.sql.dml import ReturningInsert
 
 from worker.columns import Base, Clock, Columns
-from worker.database import reading, translated_errors
+from worker.database import open_engine, reading, transactions, translated_errors
 
 Row = TypeVar("Row", bound=Base)
 Key = TypeVar("Key")
@@ -28,12 +28,10 @@ class Sessions:
         DatabaseUnusable: the database stopped answering.
     """
 
-    def __init__(self, engine: Engine) -> None:
-        self.engine = engine
-        # With nothing to begin and to commit, PostgreSQL is asked once instead of three times.
-        self.is_postgresql = engine.dialect.name == "postgresql"
-        alone = {"isolation_level": "AUTOCOMMIT"} if self.is_postgresql else {}
-        self._single = engine.execution_options(**alone)
+    def __init__(self, url: str) -> None:
+        self._single = open_engine(url, autocommit=True)
+        self.engine = transactions(self._single)
+        self.is_postgresql = self.engine.dialect.name == "postgresql"
 
     def execute(self, statement: Executable, given: Mapping[str, object]) -> Sequence[Columns]:
         """What a single statement gives, which is a transaction by itself."""

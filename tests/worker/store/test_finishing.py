@@ -4,14 +4,14 @@ others, whatever happens at the same moment."""
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from datetime import UTC, datetime
 
 import pytest
-from sqlalchemy import event, text
+from sqlalchemy import text
 
+from tests.statements import heard
 from tests.worker.store.conftest import ATTEMPTS, MINUTES
 from vm.errors import NoFrames
 from vm.result import Result
@@ -32,18 +32,6 @@ _COLUMNS = (
 _WAITING = (
     "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
 )
-
-
-@contextmanager
-def _counted(store: Store) -> Iterator[list[str]]:
-    found: list[str] = []
-
-    def count(connection, cursor, statement, *_: object) -> None:
-        found.append(statement)
-
-    event.listen(store.engine, "before_cursor_execute", count)
-    yield found
-    event.remove(store.engine, "before_cursor_execute", count)
 
 
 @pytest.fixture
@@ -84,7 +72,7 @@ def rows(sql) -> Callable[[], dict[str, list[tuple]]]:
 def test_it_leaves_the_rows_that_others_leave(store, registered, claim, result, rows, sql, monkeypatch):
     registered("Who comes in?", recorded_at=EIGHT)
     (one,) = claim()
-    with _counted(store) as statements:
+    with heard() as statements:
         assert store.analyses.finish(one, result)
     assert len(statements) == 1
     alone = rows()
@@ -93,7 +81,7 @@ def test_it_leaves_the_rows_that_others_leave(store, registered, claim, result, 
     sql("UPDATE analyses SET state = 'running', current = false, plan = NULL, progress = 0")
     sql("UPDATE search_index SET document = ''")
     monkeypatch.setattr(finishing, "finish_alone", lambda *_: False)
-    with _counted(store) as statements:
+    with heard() as statements:
         assert store.analyses.finish(one, result)
     assert len(statements) > 1
     assert rows() == alone
@@ -170,7 +158,7 @@ def test_what_others_have_to_do_with_takes_more_than_one_statement(
 ):
     begin(store, registered, claim, result)
     (one,) = claim()
-    with _counted(store) as statements:
+    with heard() as statements:
         assert store.analyses.finish(one, result)
     assert len(statements) > 1
     assert counted(f"analyses WHERE current AND state = 'succeeded' AND id = {one.analysis_id}") == [1]

@@ -1,13 +1,12 @@
 """A video that nobody has seen yet is registered by one statement of its own on PostgreSQL. What it does must
 be what is done for others."""
 
-from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
-from sqlalchemy import event
 
+from tests.statements import heard
 from tests.worker.store.conftest import MINUTES
 from vm.moments import Span
 from vm.result import VideoFacts
@@ -54,23 +53,11 @@ def taken_in(store: Store):
     def take_in(submission: Submission, checked: Checked = CHECKED) -> tuple[list[int] | None, int]:
         accepted = store.submissions.add(submission)
         intake = store.submissions.claim_one(accepted.submission_id, "registrar", MINUTES)
-        with _counted(store) as statements:
+        with heard() as statements:
             ids = store.intakes.register(intake, checked, FINGERPRINT)
         return ids, len(statements)
 
     return take_in
-
-
-@contextmanager
-def _counted(store: Store):
-    found: list[str] = []
-
-    def count(connection, cursor, statement, *_: object) -> None:
-        found.append(statement)
-
-    event.listen(store.engine, "before_cursor_execute", count)
-    yield found
-    event.remove(store.engine, "before_cursor_execute", count)
 
 
 @pytest.fixture

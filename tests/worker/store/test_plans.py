@@ -1,11 +1,11 @@
 """What is asked all the time is found by an index, however much there is."""
 
 import re
-from contextlib import contextmanager
 
 import pytest
-from sqlalchemy import event, text
+from sqlalchemy import text
 
+from tests.statements import heard
 from tests.worker.store.conftest import ATTEMPTS, MINUTES
 from worker.store import Store
 
@@ -71,31 +71,16 @@ def _plan(store: Store, statement: str, values: object = ()) -> str:
         return "\n".join(row[0] for row in connection.exec_driver_sql(f"EXPLAIN {statement}", values))
 
 
-@contextmanager
-def _heard(store: Store):
-    """The statements with which somebody looks for what is next, and their values."""
-    found: list[tuple[str, object]] = []
-
-    def hear(connection, cursor, statement, parameters, context, many) -> None:
-        if "priority DESC" in statement and "LIMIT" in statement:
-            found.append((statement, parameters))
-
-    event.listen(store.engine, "before_cursor_execute", hear)
-    try:
-        yield found
-    finally:
-        event.remove(store.engine, "before_cursor_execute", hear)
-
-
 def test_what_is_next_is_found_without_sorting_all_that_waits(filled: Store):
     looks = {
         "submissions": lambda: filled.submissions.claim("me", MINUTES, ATTEMPTS),
         "analyses": lambda: filled.analyses.claim("me", "f", MINUTES, ATTEMPTS),
     }
     for table, look in looks.items():
-        with _heard(filled) as statements:
+        with heard() as statements:
             assert look()
-        plan = _plan(filled, *statements[0])
+        looked = next(each for each in statements if "LIMIT" in each.sql)
+        plan = _plan(filled, looked.sql, looked.values)
         index = f"ix_{table}_state_priority_submitted_at"
         assert plan.count(index) == 2, "what waits, and what was left behind"
         # Of those that were submitted at the same instant the first is taken; they are sorted, and no others.
