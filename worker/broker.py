@@ -43,7 +43,7 @@ def wake(queue: str, count: int = 1) -> None:
                     _TASKS[queue], retry=False, ignore_result=True, add_to_parent=False, producer=_producer()
                 )
     except BrokerUnusable as error:
-        _ways.by_url.clear()
+        _ways.by_url.clear()  # the next one finds a new way
         log.warning("nobody was woken: %s", error)
 
 

@@ -137,8 +137,12 @@ class Lease:
 
 @dataclass(frozen=True)
 class Claim:
-    """The right to work on one analysis, and what it asks. The last that is known of its video's recording:
-    when it began, and how many seconds it lasts."""
+    """The right to work on one analysis, and what it asks.
+
+    Attributes:
+        recorded_at, duration: of its video, as far as they were known: an instant, and seconds.
+        followed: a re-indexing run or a standing question had to do with its end.
+    """
 
     lease: Lease
     attempts: int
@@ -147,6 +151,7 @@ class Claim:
     sha256: str
     recorded_at: datetime | None
     duration: float | None
+    followed: bool
     request: Request
     fingerprint: str
     priority: int = NORMAL

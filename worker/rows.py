@@ -149,6 +149,7 @@ def claim_of(row: Columns, uri: str) -> Claim:
         row.sha256,
         row.recorded_at,
         row.duration,
+        row.followed,
         request_of(row),
         row.fingerprint,
         row.priority,

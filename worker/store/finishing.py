@@ -12,7 +12,6 @@ that cover the same analysis, a unique index refuses one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -49,28 +48,32 @@ _ENDED = update(Analysis).values(
     state="succeeded",
     progress=1.0,
     stage="done",
-    current=case((_IS_FIRST, True), else_=Analysis.current),
     **parameters(rows.RESULT_COLUMNS),
 )
-_END = _ENDED.where(leases.held(Analysis)).returning(
-    Analysis.id,
-    Analysis.video_id,
-    Analysis.run_id,
-    Analysis.asked_key,
-    Analysis.state,
-    Analysis.current,
-    Analysis.followed,
+_END = (
+    _ENDED.where(leases.held(Analysis))
+    .values(current=case((_IS_FIRST, True), else_=Analysis.current))
+    .returning(
+        Analysis.id,
+        Analysis.video_id,
+        Analysis.run_id,
+        Analysis.asked_key,
+        Analysis.state,
+        Analysis.current,
+        Analysis.followed,
+    )
 )
 _INSERT: dict[type[Base], Insert] = {table: insert(table) for table in coverage.BELOW}
 
 
 def finish_alone(sessions: Sessions, claim: Claim, result: Result) -> bool:
     """False, and nothing is written, where it takes more than one statement. On PostgreSQL."""
-    if claim.attempts > 1:  # crashes of the video are to be cleared
+    if claim.followed or claim.attempts > 1:  # to be followed, or to clear crashes of the video
         return False
     found = rows.result_rows(claim.analysis_id, result, claim.recorded_at)
     given = {
-        **_given(claim, result, claim.recorded_at, claim.duration),
+        **_given(claim, result),
+        "words": _words(claim, result, claim.recorded_at, claim.duration),
         **{table.__tablename__: as_list(found.get(table, ())) for table in coverage.BELOW},
         "of_video": claim.video_id,
         "of_recorded_at": claim.recorded_at,
@@ -91,22 +94,25 @@ def finish(connection: Connection, claim: Claim, result: Result) -> bool:
         connection.execute(_CLEAR_CRASHES, {"of": claim.video_id})
     if claim.lease.fence > 1 or video.is_covered:  # by an earlier lease, or as it was cancelled before any
         coverage.clear(connection, claim.analysis_id)
-    given = _given(claim, result, video.recorded_at, video.duration)
-    ended = connection.execute(_END, given).one()
+    ended = connection.execute(_END, _given(claim, result)).one()
     for table, columns in rows.result_rows(claim.analysis_id, result, video.recorded_at).items():
         connection.execute(_INSERT[table], together(columns))
-    search.index(connection, {claim.analysis_id: str(given["words"])})
+    words = _words(claim, result, video.recorded_at, video.duration)
+    search.index(connection, {claim.analysis_id: words})
     _follow(connection, ended)
     return True
 
 
-def _given(
-    claim: Claim, result: Result, recorded_at: datetime | None, duration: float | None
-) -> Mapping[str, object]:
-    """What the statements that end it are given, but for the rows below it."""
+def _given(claim: Claim, result: Result) -> dict[str, object]:
+    """What both statements that write the end must be given."""
+    return {**leases.by(claim.lease), **new(rows.result_columns(result))}
+
+
+def _words(claim: Claim, result: Result, recorded_at: datetime | None, duration: float | None) -> str:
+    """By which it is found from now on."""
     when = daywords.touched(recorded_at, duration)
     texts = (claim.request.question, result.query, result.answer.text if result.answer else None, *when)
-    return {**leases.by(claim.lease), **new(rows.result_columns(result)), "words": search.words(texts)}
+    return search.words(texts)
 
 
 def _follow(connection: Connection, ended: Any) -> None:

@@ -42,7 +42,7 @@ ENDED: dict[str, Any] = {"finished_at": Clock(), **_FREE}
 """The columns of work that has ended, whatever came of it."""
 _ASKED = ("question", "options", "subtitles", "mode", "settings", "fingerprint")
 _COLUMNS = {
-    Analysis: ("video_id", *_ASKED),
+    Analysis: ("video_id", "followed", *_ASKED),
     Submission: ("key", "uri", "collection", "source", "recorded_at", "callback_url", "force"),
 }
 

@@ -161,6 +161,8 @@ def test_what_others_have_to_do_with_takes_more_than_one_statement(
     with heard() as statements:
         assert store.analyses.finish(one, result)
     assert len(statements) > 1
+    tried_alone = [each for each in statements if each.sql.startswith("WITH locked")]
+    assert len(tried_alone) == (begin in (_failed_before, _cancelled_before, _answered_before))
     assert counted(f"analyses WHERE current AND state = 'succeeded' AND id = {one.analysis_id}") == [1]
     assert counted("analyses WHERE current") == [1]
     assert counted(f"coverage WHERE analysis_id = {one.analysis_id}") == [2]
