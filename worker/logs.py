@@ -56,4 +56,5 @@ def set_up(form: str, level: int = logging.INFO) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
-    logging.getLogger("alembic").setLevel(logging.WARNING)  # it tells of every look at the tables
+    for talkative in ("alembic", "torch"):  # of each look at the tables; of caches, if its loading is ended
+        logging.getLogger(talkative).setLevel(logging.WARNING)

@@ -49,3 +49,11 @@ def test_no_line_holds_a_urls_secrets(form: str, capsys: pytest.CaptureFixture):
     printed = capsys.readouterr().err
     assert printed.count("https://anna:***@cams.example/gate.mp4?sig=***") == 2
     assert "hush" not in printed
+
+
+@pytest.mark.parametrize("name", ["alembic.runtime.migration", "torch._subclasses.fake_tensor"])
+def test_what_libraries_tell_of_themselves_is_left_out(name: str, capsys: pytest.CaptureFixture):
+    logs.set_up("text")
+    logging.getLogger(name).info("caches")
+    logging.getLogger(name).warning("broken")
+    assert [line.endswith("broken") for line in capsys.readouterr().err.splitlines()] == [True]
