@@ -1,7 +1,8 @@
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -9,6 +10,8 @@ from vm.errors import InvalidSource
 from worker.errors import SourceForbidden, SourceUnavailable
 from worker.sources import local
 from worker.sources.rules import SourceRules
+
+NOBODY = 65534
 
 
 @pytest.fixture
@@ -90,12 +93,29 @@ def test_what_is_no_file_with_content_is_refused_by_name(root: Path, inside: Sou
         local.identify("/\ud800", inside)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_a_file_that_may_not_be_read_is_refused(root: Path, inside: SourceRules):
-    path = _file(root / "secret.mp4")
+@pytest.fixture
+def ordinary() -> Iterator[None]:
+    """Root, who may read everything, is somebody else meanwhile."""
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(NOBODY)
+    yield
+    os.seteuid(user)
+
+
+@pytest.fixture
+def open_folder(ordinary: None) -> Iterator[Path]:
+    with TemporaryDirectory() as folder:
+        yield Path(folder)
+
+
+def test_a_file_that_may_not_be_read_is_refused(open_folder: Path):
+    path = _file(open_folder / "secret.mp4")
+    rules = SourceRules(roots=(open_folder,))
+    assert local.identify(str(path), rules)[2] == 5
     path.chmod(0)
     with pytest.raises(InvalidSource, match="permission"):
-        local.identify(str(path), inside)
+        local.identify(str(path), rules)
 
 
 def _replace_file(path: Path) -> None:

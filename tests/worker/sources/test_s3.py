@@ -1,5 +1,5 @@
 import hashlib
-import importlib.util
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -122,7 +122,7 @@ def test_one_version_of_an_object_is_not_quietly_another(rules, scratch, store):
         _download("s3://bucket/a?versionId=3", rules, scratch, store)
 
 
-@pytest.mark.skipif(importlib.util.find_spec("s3fs") is not None, reason="s3fs is installed")
-def test_without_s3fs_it_is_said_what_to_install(rules, scratch):
+def test_without_s3fs_it_is_said_what_to_install(rules, scratch, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "s3fs", None)  # as if it were not installed
     with pytest.raises(SourceForbidden, match=r"videomind-worker\[s3\]"):
         _download("s3://bucket/a", rules, scratch, None)
