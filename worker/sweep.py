@@ -7,7 +7,7 @@ import logging
 from vm.errors import CheckpointError
 from worker import archive, broker, callbacks, deliveries, engine, holder
 from worker.celery_app import ANALYSE, FETCH
-from worker.errors import BrokerUnusable
+from worker.errors import BrokerUnusable, InvalidRule
 from worker.settings import Settings
 from worker.store import Store
 
@@ -45,8 +45,8 @@ def sweep(store: Store, settings: Settings) -> None:
 
 
 def _tend(store: Store) -> None:
-    """A checkpoint that cannot be used is no reason to leave the rest undone."""
+    """A checkpoint or a run that cannot be used is no reason to leave the rest undone."""
     try:
         archive.tend(store, engine.fingerprint)
-    except CheckpointError as error:
+    except (CheckpointError, InvalidRule) as error:
         log.error("nothing is asked anew: %s", error)

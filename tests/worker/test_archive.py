@@ -4,6 +4,7 @@ from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
+from sqlalchemy import text
 
 from vm.errors import CheckpointError
 from worker import archive, engine
@@ -80,8 +81,16 @@ def test_live_work_goes_before_the_most_urgent_run_and_the_queue_is_filled_up_ag
     assert _waiting(store) == AT_ONCE
 
 
+@pytest.fixture
+def called(monkeypatch: pytest.MonkeyPatch) -> list[Callable]:
+    """What a sweep does last."""
+    calls: list[Callable] = []
+    monkeypatch.setattr("worker.callbacks.make_due", lambda *given: calls.append(given))
+    return calls
+
+
 def test_a_checkpoint_that_cannot_be_used_leaves_the_rest_of_a_sweep_to_be_done(
-    store: Store, settings: Settings, many, nightly, monkeypatch: pytest.MonkeyPatch, caplog
+    store: Store, settings: Settings, many, nightly, called, monkeypatch: pytest.MonkeyPatch, caplog
 ):
     def broken() -> str:
         raise CheckpointError("no weights here")
@@ -89,9 +98,20 @@ def test_a_checkpoint_that_cannot_be_used_leaves_the_rest_of_a_sweep_to_be_done(
     with pytest.raises(CheckpointError):
         archive.tend(store, broken)
     monkeypatch.setattr(engine, "fingerprint", broken)
-    called: list[Callable] = []
-    monkeypatch.setattr("worker.callbacks.make_due", lambda *given: called.append(given))
     sweep(store, settings)
     assert called
     assert "nothing is asked anew: no weights here" in caplog.text
     assert store.reindex.runs() == []
+
+
+def test_a_run_that_is_of_no_use_any_more_does_so_too(
+    store: Store, settings: Settings, many, nightly, called, monkeypatch: pytest.MonkeyPatch, caplog
+):
+    archive.tend(store, _new)
+    limits = '{"hours": "22:00-06:00", "time_zone": "Mars/Olympus"}'
+    with store.engine.begin() as connection:
+        connection.execute(text("UPDATE reindex_runs SET limits = :limits"), {"limits": limits})
+    monkeypatch.setattr(engine, "fingerprint", _new)
+    sweep(store, settings)
+    assert called
+    assert "nothing is asked anew: no time zone 'Mars/Olympus'" in caplog.text

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterable, Iterator
+
 from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
@@ -13,6 +16,8 @@ from worker.store import leases
 from worker.store.reindex import planned
 from worker.store.sessions import Sessions
 from worker.store.switching import finish_run_if_done
+
+log = logging.getLogger(__name__)
 
 
 class Schedules:
@@ -36,7 +41,11 @@ class Schedules:
             return row.id
 
     def all(self) -> list[Planned]:
-        """In the order of their names."""
+        """In the order of their names.
+
+        Raises:
+            InvalidRule: one of them is of no use any more; it says which.
+        """
         with self._sessions.begin() as session:
             return [_told(row) for row in session.scalars(select(ScheduleRow).order_by(ScheduleRow.name))]
 
@@ -66,7 +75,7 @@ class Schedules:
         with self._sessions.begin() as session:
             moment = leases.now(session)
             rows = session.scalars(select(ScheduleRow).where(ScheduleRow.enabled)).all()
-            return any(_told(row).schedule.due(row.last_slot, moment)[1] for row in rows)
+            return any(schedule.due(row.last_slot, moment)[1] for row, schedule in _usable(rows))
 
     def start_due(self, fingerprint: str) -> list[int]:
         """Starts a run for each schedule whose slot has come, none for a slot that another beat has taken.
@@ -76,13 +85,23 @@ class Schedules:
         with self._sessions.begin() as session:
             leases.take_turns(session, "schedules")
             rows = session.scalars(select(ScheduleRow).where(ScheduleRow.enabled).order_by(ScheduleRow.id))
-            found = [_start(session, row, fingerprint) for row in rows.all()]
+            found = [_start(session, row, schedule, fingerprint) for row, schedule in _usable(rows.all())]
             return [run_id for run_id in found if run_id is not None]
 
 
-def _start(session: Session, row: ScheduleRow, fingerprint: str) -> int | None:
+def _usable(rows: Iterable[ScheduleRow]) -> Iterator[tuple[ScheduleRow, Schedule]]:
+    """One that is of no use any more holds up no other."""
+    for row in rows:
+        try:
+            schedule = _told(row).schedule
+        except InvalidRule as error:
+            log.error("%s", error)
+        else:
+            yield row, schedule
+
+
+def _start(session: Session, row: ScheduleRow, schedule: Schedule, fingerprint: str) -> int | None:
     moment = leases.now(session)
-    schedule = _told(row).schedule
     slot, over = schedule.due(row.last_slot, moment)
     if over is None:
         return None
@@ -102,14 +121,12 @@ def _start(session: Session, row: ScheduleRow, fingerprint: str) -> int | None:
 
 
 def _told(row: ScheduleRow) -> Planned:
-    schedule = Schedule(
-        row.name,
-        row.cron,
-        Rule.from_stored(row.rule),
-        Limits.from_stored(row.limits),
-        row.time_zone,
-        row.catch_up,
-    )
+    """Raises InvalidRule where what was kept is of no use any more, as when a time zone was given up."""
+    try:
+        rule, limits = Rule.from_stored(row.rule), Limits.from_stored(row.limits)
+        schedule = Schedule(row.name, row.cron, rule, limits, row.time_zone, row.catch_up)
+    except InvalidRule as error:
+        raise InvalidRule(f"schedule {row.name!r}: {error}. Add it anew, or remove it") from error
     return Planned(row.id, schedule, row.enabled, row.last_slot, row.created_at)
 
 

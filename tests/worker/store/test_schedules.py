@@ -81,3 +81,22 @@ def test_what_is_no_schedule_is_refused(store: Store):
     for change in (store.schedules.remove, lambda name: store.schedules.enable(name, True)):
         with pytest.raises(InvalidRule, match="there is no schedule 'x'"):
             change("x")
+
+
+def test_one_that_is_of_no_use_any_more_holds_up_no_other_and_is_named(
+    store: Store, passed, sql, caplog: pytest.LogCaptureFixture
+):
+    for name in ("first", "second"):
+        store.schedules.add(_schedule(name))
+    passed()
+    sql("UPDATE schedules SET time_zone = 'Mars/Olympus' WHERE name = 'first'")
+    assert store.schedules.any_due()
+    assert len(store.schedules.start_due(NEW)) == 1
+    assert not store.schedules.any_due()
+    assert "schedule 'first': " in caplog.text
+    with pytest.raises(
+        InvalidRule, match=r"schedule 'first': .*Mars/Olympus.*[^.]\. Add it anew, or remove it"
+    ):
+        store.schedules.all()
+    store.schedules.remove("first")
+    assert [kept.schedule.name for kept in store.schedules.all()] == ["second"]
