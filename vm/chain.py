@@ -11,17 +11,15 @@ from vm.config import ChainSettings
 from vm.errors import QuestionError
 from vm.footage import Footage
 from vm.moments import Candidate, Moment, Span, rank_moments, suppress
+from vm.questions import check_question
 from vm.result import ROUTES, Mode, Plan, Result, Window
-from vm.roles.answerer import MAX_OPTIONS, answer
+from vm.roles.answerer import answer
 from vm.roles.grounder import fallback_candidates, ground
 from vm.roles.planner import default_steps, fixed_steps, fold_query, plan
 from vm.roles.verifier import verify
 from vm.subtitles import Cue
-from vm.text_file import is_unicode
 
 Progress = Callable[[str, float], None]
-
-MAX_QUESTION_CHARACTERS = 4000
 
 
 @dataclass(frozen=True)
@@ -29,7 +27,7 @@ class Request:
     """What is asked of a video.
 
     Raises:
-        QuestionError: nothing is asked, far too much, or the options make no choice.
+        QuestionError: an unknown mode, or see `check_question`.
     """
 
     question: str
@@ -38,18 +36,32 @@ class Request:
     subtitles: tuple[Cue, ...] = ()
 
     def __post_init__(self) -> None:
-        if not fold_query(self.question):
-            raise QuestionError("the question is empty")
-        if sum(map(len, (self.question, *self.options))) > MAX_QUESTION_CHARACTERS:
-            raise QuestionError(f"question and options are longer than {MAX_QUESTION_CHARACTERS} characters")
-        if not all(map(is_unicode, (self.question, *self.options))):
-            raise QuestionError("question and options must be valid Unicode text")
+        check_question(self.question, self.options)
         if self.mode not in ROUTES and self.mode != "auto":
             raise QuestionError(f"unknown mode {self.mode!r}: choose auto, {', '.join(ROUTES)}")
-        if self.options and not (
-            2 <= len(self.options) <= MAX_OPTIONS and all(o.strip() for o in self.options)
-        ):
-            raise QuestionError(f"give between 2 and {MAX_OPTIONS} options, none of them empty")
+
+
+@dataclass(frozen=True)
+class _Work:
+    """How long the stages of a question take beside each other, roughly: the planner 2, the grounder 2 in
+    each window, the verifier 3, the answerer 1."""
+
+    plans: bool
+    windows: int
+    answers: bool
+
+    def grounded(self, windows: int) -> float:
+        """The fraction of the whole that is done after so many windows."""
+        return (2 * self.plans + 2 * windows) / self._whole
+
+    @property
+    def before_answer(self) -> float:
+        """The fraction of the whole that is done when all that is left is the answer."""
+        return 1 - 1 / self._whole
+
+    @property
+    def _whole(self) -> int:
+        return 2 * self.plans + 2 * self.windows + 3 * bool(self.windows) + self.answers
 
 
 def run_chain(
@@ -69,19 +81,22 @@ def run_chain(
     progress("planner", 0.0)
     agreed = _agree_on_plan(cast, footage, request, chain)
     query = fold_query(agreed.query or request.question) if agreed.grounds else None
+    spans = grounding_windows(footage.duration, chain) if agreed.grounds else []
+    work = _Work(plans=agreed.text is not None, windows=len(spans), answers=agreed.answers)
 
     candidates: Sequence[Candidate] = ()
     windows: Sequence[Window] = ()
     if query is not None:
-        candidates, windows = _ground(cast, footage, query, chain, progress)
+        told = lambda number: progress("grounder", work.grounded(number))  # noqa: E731
+        candidates, windows = _ground(cast, footage, query, spans, chain, told)
         if _verifies(cast, chain) and len(candidates) > 1:
-            progress("verifier", 0.7)
+            progress("verifier", work.grounded(len(spans)))
             candidates = verify(cast, footage, request.question, candidates, chain)
     moments = rank_moments(candidates, query or "", cast.settings("verifier").confidence_weight)
 
     reply = None
     if agreed.answers:
-        progress("answerer", 0.9)
+        progress("answerer", work.before_answer)
         segment = _segment(moments, footage.duration, _least_shown(cast, chain))
         reply = answer(cast, footage, request.question, segment, request.options, request.subtitles)
     progress("done", 1.0)
@@ -114,14 +129,22 @@ def _agree_on_plan(cast: Cast, footage: Footage, request: Request, chain: ChainS
 
 
 def _ground(
-    cast: Cast, footage: Footage, query: str, chain: ChainSettings, progress: Progress
+    cast: Cast,
+    footage: Footage,
+    query: str,
+    spans: Sequence[Span],
+    chain: ChainSettings,
+    begins: Callable[[int], None],
 ) -> tuple[list[Candidate], list[Window]]:
-    """The best candidates of all windows, most confident first, and the windows."""
-    spans = grounding_windows(footage.duration, chain)
+    """The best candidates of all windows, most confident first, and the windows.
+
+    Args:
+        begins: is told the number of each window.
+    """
     found: list[Candidate] = []
     windows = []
     for number, span in enumerate(spans):
-        progress("grounder", 0.2 + 0.5 * number / len(spans))
+        begins(number)
         here = ground(cast, footage, query, span, chain.nms_iou)
         frames = len(footage.view(cast.settings("grounder"), span).indices)
         windows.append(Window(span, frames, here[0].confidence if here else None))

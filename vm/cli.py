@@ -221,11 +221,10 @@ def parse_window(text: str) -> float | None:
     """Seconds, or None for "none". Raises: typer.BadParameter."""
     if text == "none":
         return None
-    seconds = _seconds(text, "--window")
-    if seconds <= ChainSettings().window_overlap:
-        least = f"{ChainSettings().window_overlap:g}"
-        raise typer.BadParameter(f"windows overlap by {least} s and must be longer", param_hint="--window")
-    return seconds
+    try:
+        return ChainSettings(window=_seconds(text, "--window")).window
+    except QuestionError as error:
+        raise typer.BadParameter(str(error), param_hint="--window") from error
 
 
 def _span(start: str, end: str) -> Span:
@@ -261,11 +260,19 @@ def asked_questions(
     if bool(given) == (file is not None):
         raise typer.BadParameter("give a question or --question-file, and not both", param_hint="QUESTION")
     if given:
-        return [Question(question, tuple(options)) for question in given]
+        return [_question(question, tuple(options)) for question in given]
     if options:
         raise typer.BadParameter("options of a question file stand in the file", param_hint="--option")
     assert file is not None
     return read_question_stream(sys.stdin.buffer) if str(file) == "-" else read_questions(file)
+
+
+def _question(text: str, options: tuple[str, ...]) -> Question | QuestionError:
+    """One that cannot be asked is no reason not to ask the others."""
+    try:
+        return Question(text, options)
+    except QuestionError as error:
+        return error
 
 
 app.command()(evaluate)

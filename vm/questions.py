@@ -9,14 +9,19 @@ Empty lines are skipped. A line that cannot be read costs that question, not the
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from string import ascii_uppercase
 from typing import BinaryIO
 
 from vm.errors import QuestionError
 from vm.text_file import decode_text, is_unicode, read_text
 
 MAX_BYTES = 2**20
+MAX_CHARACTERS = 4000
+"""Of a question and its options together."""
+MAX_OPTIONS = len(ascii_uppercase)
 
 
 @dataclass(frozen=True)
@@ -24,15 +29,31 @@ class Question:
     """What to ask; with options, one of them is to be chosen.
 
     Raises:
-        QuestionError: bytes that are no text, as a terminal in the wrong encoding sends them.
+        QuestionError: see `check_question`.
     """
 
     text: str
     options: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if not all(map(is_unicode, (self.text, *self.options))):
-            raise QuestionError(f"the question is not valid Unicode: {self.text!a}")
+        check_question(self.text, self.options)
+
+
+def check_question(text: str, options: Sequence[str] = ()) -> None:
+    """Whether it can be asked.
+
+    Raises:
+        QuestionError: nothing is asked, far too much, the options make no choice, or bytes that are no text,
+            as a terminal in the wrong encoding sends them.
+    """
+    if not text.replace(".", "").strip():
+        raise QuestionError("the question is empty: say what to look for")
+    if not all(map(is_unicode, (text, *options))):
+        raise QuestionError(f"the question is not valid Unicode: {text!a}")
+    if sum(map(len, (text, *options))) > MAX_CHARACTERS:
+        raise QuestionError(f"question and options are longer than {MAX_CHARACTERS} characters")
+    if options and not (2 <= len(options) <= MAX_OPTIONS and all(map(str.strip, options))):
+        raise QuestionError(f"give between 2 and {MAX_OPTIONS} options, none of them empty")
 
 
 def read_questions(path: Path) -> list[Question | QuestionError]:

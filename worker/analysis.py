@@ -16,7 +16,7 @@ from worker import holder, metrics
 from worker.errors import Cancelled, DatabaseUnusable, LeaseLost
 from worker.heartbeat import Heartbeat, Pace
 from worker.interrupts import interrupts_held_back
-from worker.jobs import NORMAL, Claim
+from worker.jobs import NORMAL, Claim, Progress
 from worker.logs import about
 from worker.lookahead import Lookahead
 from worker.settings import Settings
@@ -33,8 +33,7 @@ MOST_CRASHES = 2
 
 _PAUSE = 1.0  # seconds between two tries to store what was found
 
-Report = Callable[[Claim, str, float], None]
-"""Called with the claim, the stage's name and its fraction done, 0 to 1."""
+Report = Callable[[Claim, Progress], None]
 
 
 class Analyst:
@@ -141,11 +140,14 @@ class Analyst:
             self._count_crash(claim, error)
 
     def _ask(self, claim: Claim, watched: Watched, heartbeat: Heartbeat, pace: Pace) -> Result:
+        begun = time.monotonic()
+
         def progress(stage: str, fraction: float) -> None:
             heartbeat.moved()
-            if pace.is_due() and self._is_unwanted(claim, stage, fraction):
+            reached = Progress.after(time.monotonic() - begun, stage, fraction)
+            if pace.is_due() and self._is_unwanted(claim, reached):
                 raise Cancelled(f"analysis {claim.analysis_id} was cancelled")
-            self._report(claim, stage, fraction)
+            self._report(claim, reached)
 
         request = claim.request
         return watched.ask(
@@ -158,11 +160,11 @@ class Analyst:
             progress=progress,
         )
 
-    def _is_unwanted(self, claim: Claim, stage: str, fraction: float) -> bool:
+    def _is_unwanted(self, claim: Claim, reached: Progress) -> bool:
         """Keeps how far it is, and tells whether somebody asked for its end. A database that is away is no
         reason to end what takes long."""
         try:
-            return self._store.analyses.report(claim.lease, stage, fraction)
+            return self._store.analyses.report(claim.lease, reached)
         except DatabaseUnusable as error:
             log.warning("progress could not be kept: %s", error)
             return False

@@ -76,8 +76,8 @@ class UtcDateTime(TypeDecorator[datetime]):
 
 
 class Clock(FunctionElement[datetime]):
-    """Now, or so many seconds later, by the database's clock: as a part of a statement, so that nobody need
-    ask for it first. The same all through the statement on PostgreSQL."""
+    """Now, or so many seconds later (NULL: NULL), by the database's clock: as a part of a statement, so that
+    nobody need ask for it first. The same all through the statement on PostgreSQL."""
 
     type = UtcDateTime()
     inherit_cache = True

@@ -186,8 +186,10 @@ def _set_up_sqlite(connection: sqlite3.Connection, record: object) -> None:
     _switch_to_wal(connection)
 
 
-def _clock(later: float) -> str:
+def _clock(later: float | None) -> str | None:
     """See `worker.columns.Clock`; an SQLite file is on one machine anyway."""
+    if later is None:
+        return None
     moment = datetime.now(UTC) + timedelta(seconds=later)
     return moment.replace(tzinfo=None).isoformat(" ", "microseconds")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import asdict
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +14,7 @@ import vm
 from vm.bundled import choose_checkpoint
 from worker.analysis import Analyst
 from worker.ingest import Registrar
-from worker.jobs import Claim
+from worker.jobs import Claim, Progress
 from worker.settings import current
 from worker.store import Store
 
@@ -103,8 +104,8 @@ def _warm_up() -> None:
     warm_up_decoders()
 
 
-def _report(claim: Claim, stage: str, fraction: float) -> None:
-    """For producers who watch the task's state, where there is a result backend."""
+def _report(claim: Claim, reached: Progress) -> None:
+    """For who watches the task's state, where there is a result backend."""
     if current_task and current().result_url:
-        meta = {"analysis_id": claim.analysis_id, "stage": stage, "fraction": fraction}
+        meta = {"analysis_id": claim.analysis_id, **asdict(reached)}
         current_task.update_state(state="PROGRESS", meta=meta)

@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args
 
 from vm.config import ChainSettings
 from vm.errors import QuestionError
+from vm.questions import check_question
 from vm.result import Mode, Result
 from vm.subtitles import Cue
 from vm.text_file import is_unicode
@@ -74,6 +75,16 @@ class Request:
         for text in (self.question, *self.options, *(cue.text for cue in self.subtitles)):
             if "\0" in text or not is_unicode(text):
                 raise QuestionError(f"not valid text: {text!a}. Write it in UTF-8")
+
+    @classmethod
+    def given(cls, question: str, options: tuple[str, ...] = (), *args: Any, **kwargs: Any) -> Request:
+        """One that somebody asks for now. What was kept before stays readable.
+
+        Raises:
+            QuestionError: also where no model would be asked this.
+        """
+        check_question(question, options)
+        return cls(question, options, *args, **kwargs)
 
     @property
     def asked_key(self) -> str:
@@ -159,6 +170,21 @@ class Claim:
     @property
     def analysis_id(self) -> int:
         return self.lease.id
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far an analysis is: the fraction done, 0 to 1, and the seconds that are left if it goes on as it
+    has; None where that cannot be told yet."""
+
+    stage: str
+    fraction: float
+    seconds_left: float | None
+
+    @classmethod
+    def after(cls, seconds: float, stage: str, fraction: float) -> Progress:
+        """Once it has taken so long."""
+        return cls(stage, fraction, seconds / fraction * (1 - fraction) if fraction else None)
 
 
 @dataclass(frozen=True)

@@ -81,7 +81,7 @@ def submit(
     if subtitles and len(uris or ()) != 1:
         raise typer.BadParameter("they belong to one video: submit it alone", param_hint="--subtitles")
     cues = read_subtitles(subtitles) if subtitles else ()
-    make = partial(Request, mode=mode, settings=AskSettings(parse_window(window)), subtitles=cues)
+    make = partial(Request.given, mode=mode, settings=AskSettings(parse_window(window)), subtitles=cues)
     if annotations is None:
         if not uris:
             raise typer.BadParameter("give a video, or --annotations", param_hint="VIDEO")
@@ -134,11 +134,11 @@ def status(
                 if not watch or board.idle:
                     return
                 time.sleep(1)
-        with Live(look().table(), console=Console(), auto_refresh=False) as live:
+        with Live(look().shown(), console=Console(), auto_refresh=False) as live:
             while watch and not look().idle:
                 time.sleep(1)
-                live.update(look().table(), refresh=True)
-            live.update(look().table(), refresh=True)
+                live.update(look().shown(), refresh=True)
+            live.update(look().shown(), refresh=True)
 
 
 @app.command()

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal, get_args
 
+from vm.questions import check_question
 from worker.daytime import Hours
 from worker.errors import InvalidRule
 
@@ -84,8 +85,11 @@ class Rule:
 
         Raises:
             InvalidRule: also where its time ends before it begins.
+            QuestionError: no model would be asked one of the questions.
         """
         rule = cls(*args)
+        for question in rule.questions:
+            check_question(question)
         begins, ends = rule._period
         if begins and ends and ends <= begins:
             raise InvalidRule(f"it would end at {rule.until}, before it begins at {rule.since}")

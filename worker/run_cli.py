@@ -73,7 +73,8 @@ def run(
     The bundled checkpoint knows only a synthetic world; videomind pull gets real weights.
     """
     check_contact_sheet(contact_sheet)
-    request = partial(Request, mode=mode, settings=AskSettings(parse_window(window), min_answer_seconds))
+    how = AskSettings(parse_window(window), min_answer_seconds)
+    request = partial(Request.given, mode=mode, settings=how)
     if annotations is None:
         questions = asked_questions(question or (), option or (), question_file)
         batches, errors = _batches(videos or (), questions, request)

@@ -13,7 +13,7 @@ from vm.errors import VideoError
 from worker import engine, schema
 from worker.analysis import Analyst
 from worker.ingest import Registrar
-from worker.jobs import Claim, Outcome, Request, Submission
+from worker.jobs import Claim, Outcome, Progress, Request, Submission
 from worker.settings import current
 from worker.store import Store
 from worker.sweep import let_go_of_the_dead, sweep
@@ -53,8 +53,8 @@ def answer(video: Path, requests: Sequence[Request], report: Report) -> list[Out
         if not ids:
             raise _refusal(store, accepted.submission_id)
 
-        def told(_: Claim, stage: str, fraction: float) -> None:
-            report(stage, fraction)
+        def told(_: Claim, reached: Progress) -> None:
+            report(reached.stage, reached.fraction)
 
         Analyst(mind, store, once, told).work(list(dict.fromkeys(ids)))
         return store.analyses.outcomes(ids)

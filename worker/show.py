@@ -6,13 +6,13 @@ import csv
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from io import StringIO
 from itertools import zip_longest
 from typing import Any, Literal
 
 import typer
-from rich.console import Console
+from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
@@ -50,22 +50,33 @@ class Board:
             message = each.error_message and masked(each.error_message)
             yield {**asdict(each), "uri": masked(each.uri), "error_message": message}
 
-    def table(self) -> Table:
+    def shown(self) -> Group:
         """For a terminal, the latest first."""
         counts = (f"{name}: {d.waiting} waiting, {d.running} running" for name, d in self.depths.items())
-        table = Table(title="; ".join(counts), box=None, title_justify="left", pad_edge=False)
-        for column in ("what", "id", "state", "progress", "video", "question or error"):
-            table.add_column(column, justify="left", overflow="fold")
+        return Group(Text("; ".join(counts)), *([self._table()] if self.arrivals or self.standings else []))
+
+    def _table(self) -> Table:
+        table = Table(box=None, pad_edge=False)
+        for column in ("what", "id", "state", "progress"):
+            table.add_column(column, no_wrap=True)
+        for column in ("video", "question or error"):
+            table.add_column(column, overflow="fold")
         for row in self.arrivals:
             told = _told(row.error_code, row.error_message)
             table.add_row("submission", str(row.submission_id), row.state, "", plain(masked(row.uri)), told)
         for each in self.standings:
-            progress = f"{each.progress:.0%} {each.stage or ''}" if each.state == "running" else ""
             told = _told(each.error_code, each.error_message) or plain(each.question)
-            table.add_row(
-                "analysis", str(each.analysis_id), each.state, progress, plain(masked(each.uri)), told
-            )
+            at = _reached(each) if each.state == "running" else ""
+            table.add_row("analysis", str(each.analysis_id), each.state, at, plain(masked(each.uri)), told)
         return table
+
+
+def _reached(running: Standing) -> str:
+    told = f"{running.progress:.0%} {running.stage or ''}"
+    if running.eta is None:
+        return told
+    left = max(timedelta(0), running.eta - datetime.now(UTC))
+    return f"{told}, {timedelta(seconds=round(left.total_seconds()))} left"
 
 
 def _told(code: str | None, message: str | None) -> str:

@@ -24,7 +24,6 @@ THRESHOLD = 0.5
 """Of a hit's score, where nobody says another: the verifier finds Yes likelier than No."""
 _LONGEST_NAME = 200  # characters, of a collection or source
 _LONGEST_URL = 2048  # characters
-_MOST_OPTIONS = 26
 
 
 @dataclass(frozen=True)
@@ -60,15 +59,9 @@ class Standing:
 
     def __post_init__(self) -> None:
         try:
-            _ = self.request
+            _ = Request.given(self.question, self.options, self.mode, self.settings)
         except QuestionError as error:
             raise InvalidRule(str(error)) from error
-        if (
-            len(self.options) == 1
-            or len(self.options) > _MOST_OPTIONS
-            or not all(map(str.strip, self.options))
-        ):
-            raise InvalidRule(f"give between 2 and {_MOST_OPTIONS} options, none of them empty")
         if self.mode == "answer":
             raise InvalidRule(
                 "the mode answer finds no moments, and so no hits: choose ground-answer or ground"

@@ -161,7 +161,8 @@ class Analysis(Job, Base):
     `asked_key` is the same for all generations of it. At most one of them is `current`: what readers see.
     `run_id` names the re-indexing run that asked for it, if nobody else did; such an analysis becomes current
     together with all others of the run on its video. `followed` is true where a run or a standing question
-    has to do with its end. `compute_seconds` is what it took.
+    has to do with its end. `progress` goes from 0 to 1; `eta` is when what runs will have ended, if it goes
+    on as it has, as far as that can be told. `compute_seconds` is what it took.
     """
 
     __tablename__ = "analyses"
@@ -193,6 +194,7 @@ class Analysis(Job, Base):
     fingerprint: Mapped[str] = mapped_column(String(128))
     progress: Mapped[float]
     stage: Mapped[str | None] = mapped_column(String(16))
+    eta: Mapped[datetime | None]
     plan: Mapped[dict[str, Any] | None]
     plan_fallback: Mapped[bool | None]
     query: Mapped[str | None]

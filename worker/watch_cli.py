@@ -69,7 +69,7 @@ def watch(
     Without a question, only the standing questions on its collection and source are asked.
     """
     check_place(collection, source)
-    make = partial(Request, mode=mode, settings=AskSettings(parse_window(window)))
+    make = partial(Request.given, mode=mode, settings=AskSettings(parse_window(window)))
     requests = requests_besides(question, option, question_file, make)
     given = {"collection": collection, "source": source, "callback_url": callback_url}
     arguments = {

@@ -11,12 +11,13 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from vm import chain as chain_module
-from vm.chain import MAX_QUESTION_CHARACTERS, Request, grounding_windows, run_chain
+from vm.chain import Request, grounding_windows, run_chain
 from vm.config import PUBLISHED_ROLES, ChainSettings, RoleSettings
 from vm.errors import QuestionError
 from vm.mind import VideoMind
 from vm.model.backbone import Passage
 from vm.moments import Candidate, Span
+from vm.questions import MAX_CHARACTERS
 from vm.result import Answer, Plan, Result, Step, VideoFacts
 from vm.roles.planner import default_steps
 from vm.stopwatch import Stopwatch
@@ -225,6 +226,24 @@ def test_progress_goes_from_nothing_to_everything_and_never_back(
     assert (fractions[0], stage.progress[-1]) == (0.0, ("done", 1.0))
 
 
+def test_each_window_of_a_long_video_is_as_much_progress_as_another(stage: Stage) -> None:
+    stage.duration = 7200.0
+    stage.found = {0.0: [Candidate(Span(1, 2), 0.5), Candidate(Span(3, 4), 0.5)]}
+    stage.run()
+    windows = [fraction for name, fraction in stage.progress if name in ("grounder", "verifier")]
+    steps = [later - earlier for earlier, later in pairwise(windows)]
+    assert steps == pytest.approx([steps[0]] * len(grounding_windows(7200.0, ChainSettings())))
+    assert sum(steps) > 0.85
+
+
+def test_a_stage_that_is_left_out_is_no_progress(stage: Stage) -> None:
+    stage.run(Request(QUESTION, "ground"))
+    assert stage.progress[:2] == [("planner", 0.0), ("grounder", 0.0)]
+    stage.progress.clear()
+    stage.run(Request(QUESTION, "answer"))
+    assert stage.progress == [("planner", 0.0), ("answerer", 0.0), ("done", 1.0)]
+
+
 def test_what_progress_raises_ends_the_question_and_the_next_one_works(
     mind: VideoMind, short_video: Path
 ) -> None:
@@ -273,8 +292,8 @@ def test_control_tokens_in_a_question_run_as_text(
     [
         ({"question": ""}, "empty"),
         ({"question": " \n. "}, "empty"),
-        ({"question": "a" * (MAX_QUESTION_CHARACTERS + 1)}, "longer than 4000"),
-        ({"question": "a", "options": ("b" * MAX_QUESTION_CHARACTERS, "c")}, "longer than 4000"),
+        ({"question": "a" * (MAX_CHARACTERS + 1)}, "longer than 4000"),
+        ({"question": "a", "options": ("b" * MAX_CHARACTERS, "c")}, "longer than 4000"),
         ({"question": "\ud800?"}, "Unicode"),
         ({"question": "a", "options": ("b", "\udcff")}, "Unicode"),
         ({"question": "a", "mode": "guess"}, "'guess': choose auto, ground-answer, ground, answer"),

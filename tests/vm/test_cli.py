@@ -78,7 +78,7 @@ def test_a_bad_question_does_not_lose_the_others(run: Run, tmp_path: Path) -> No
     assert [json.loads(line)["question"] for line in ended.out.splitlines()] == ["when?", "why?"]
     first, second = ended.err.splitlines()
     assert first.startswith(f"videomind: {asked}, line 1: question must be text")
-    assert second.startswith("videomind: give between 2 and")
+    assert second.startswith(f"videomind: {asked}, line 3: give between 2 and")
     assert ended.code == 3
 
 
@@ -125,7 +125,7 @@ def test_contact_sheets_of_several_questions_are_numbered(run: Run, tmp_path: Pa
         ("ask", VIDEO, "--question-file", "x", "--option", "a", "--checkpoint", "x"),
         ("ask", VIDEO, "when?", "--checkpoint", "x", "--mode", "guess"),
         ("ask", VIDEO, "when?", "--checkpoint", "x", "--window", "soon"),
-        ("ask", VIDEO, "when?", "--checkpoint", "x", "--window", "25"),
+        ("ask", VIDEO, "when?", "--checkpoint", "x", "--window", "49"),
         ("ask", VIDEO, "when?", "--checkpoint", "x", "--min-answer-seconds", "nan"),
         ("ask", VIDEO, "when?", "--checkpoint", "x", "--contact-sheet", PARITY),
         ("ask", VIDEO, "when?", "--checkpoint", "x", "--contact-sheet", PARITY / "nowhere" / "out.png"),

@@ -33,6 +33,8 @@ def test_a_line_is_a_question_and_an_object_may_bring_options() -> None:
         ('{"question": "who?", "options": [1]}', "options a list of texts"),
         ('{"question": "who?", "answer": "me"}', "unknown key 'answer'"),
         ('{"question": "\\ud800"}', "not valid Unicode"),
+        ("...", "question is empty"),
+        ('{"question": "who?", "options": ["a"]}', "between 2 and 26 options"),
     ],
 )
 def test_a_malformed_line_stands_among_the_others_as_its_error(line: str, message: str) -> None:

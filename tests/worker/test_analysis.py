@@ -10,7 +10,7 @@ from tests.worker.made import Source, source_of
 from vm.errors import DecoderCrashed, DecodeTimeout, OutOfMemory, QuestionError
 from worker.analysis import Analyst
 from worker.errors import DatabaseUnusable
-from worker.jobs import NORMAL, Request
+from worker.jobs import NORMAL, Progress, Request
 from worker.settings import Settings
 from worker.store import Store
 
@@ -260,9 +260,10 @@ def test_progress_is_told_and_kept_in_the_row(
     told = []
     ids = registered("a")
 
-    def tell(claim, stage: str, fraction: float) -> None:
+    def tell(claim, reached: Progress) -> None:
         standing = store.queues.standings()[0]
-        told.append((claim.analysis_id, stage, fraction, standing.stage, standing.progress))
+        told.append((claim.analysis_id, reached.stage, reached.fraction, standing.stage, standing.progress))
+        assert abs((standing.eta - standing.started_at).total_seconds() - reached.seconds_left) < 60
 
     Analyst(mind, store, settings, tell).work()
     assert told == [(ids[0], "grounder", 0.5, "grounder", 0.5)]

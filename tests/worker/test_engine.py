@@ -1,12 +1,15 @@
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from celery import Celery
 
 import vm
 from vm import bundled
 from vm.errors import CheckpointNotFound
 from worker import engine
+from worker.jobs import Progress
 from worker.settings import Settings, using
 
 
@@ -68,3 +71,22 @@ def test_features_are_kept_where_the_settings_say(loads: list, tmp_path: Path):
         engine.loaded()
     kept = loads[0][1]["feature_cache"]
     assert (kept.folder, kept.max_bytes) == (tmp_path, 2000)
+
+
+def test_how_far_an_analysis_is_can_be_read_from_the_tasks_state(redis_url: str):
+    app = Celery(backend=redis_url)
+
+    @app.task
+    def analyse() -> None:
+        engine._report(SimpleNamespace(analysis_id=7), Progress("grounder", 0.5, 12.5))
+
+    with using(Settings(database_url="sqlite://")):
+        analyse.apply(task_id="nobody-looks")
+    with using(Settings(database_url="sqlite://", result_url=redis_url)):
+        analyse.apply(task_id="somebody-looks")
+    assert app.AsyncResult("nobody-looks").state == "PENDING"
+    seen = app.AsyncResult("somebody-looks")
+    assert (seen.state, seen.info) == (
+        "PROGRESS",
+        {"analysis_id": 7, "stage": "grounder", "fraction": 0.5, "seconds_left": 12.5},
+    )

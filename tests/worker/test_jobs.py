@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vm.errors import QuestionError
-from worker.jobs import AskSettings, Request
+from worker.jobs import AskSettings, Progress, Request
 
 words = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1).filter(
     str.strip
@@ -64,3 +64,14 @@ def test_a_request_that_makes_no_sense_is_refused(bad: dict):
 def test_settings_that_are_no_times_are_refused(bad: dict):
     with pytest.raises(QuestionError):
         AskSettings(**bad)
+
+
+@given(st.floats(0, 1e6), st.floats(0.01, 1))
+def test_what_is_left_takes_as_long_as_it_has_taken_so_far(seconds: float, fraction: float):
+    left = Progress.after(seconds, "grounder", fraction).seconds_left
+    assert left >= 0
+    assert (seconds + left) * fraction == pytest.approx(seconds)
+
+
+def test_what_has_just_begun_may_take_any_time():
+    assert Progress.after(3.0, "planner", 0.0).seconds_left is None

@@ -124,7 +124,7 @@ def test_the_way_there_and_back_can_be_gone_again(old, sql, migrate, empty: str)
         migrate("head")
         migrate("0001")
     migrate("head")
-    assert schema.check(empty) == "0006"
+    assert schema.check(empty) == "0007"
     assert len(_rows(sql)["moments"]) == 1
 
 

@@ -2,7 +2,7 @@ import json
 import os
 import re
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -10,6 +10,7 @@ import pytest
 from vm.errors import InvalidSource
 from vm.moments import Span
 from vm.subtitles import Cue
+from worker.jobs import Lease, Progress
 from worker.standing import Standing
 from worker.store import Store
 
@@ -67,6 +68,24 @@ def test_without_a_question_what_stands_is_asked(videomind: Callable, store: Sto
     assert mind.asked == ["Who climbs the fence?"]
 
 
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        (("-q", "..."), "question is empty"),
+        (("-q", "a", "--option", "x"), "between 2 and 26 options"),
+        (("-q", "a" * 4001), "longer than 4000"),
+        (("-q", "a", "--window", "30"), "at least 50 s"),
+    ],
+)
+def test_what_no_model_would_be_asked_is_not_submitted(
+    videomind: Callable, store: Store, video: Path, asked: tuple, told: str
+):
+    code, out, err = videomind("submit", video, *asked)
+    assert (code, out) == (2 if "--window" in asked else 3, "")
+    assert told in err
+    assert store.queues.arrivals() == []
+
+
 def test_the_status_names_what_waits_and_what_failed(
     videomind: Callable, store: Store, mind, video: Path, tmp_path: Path
 ):
@@ -78,6 +97,30 @@ def test_the_status_names_what_waits_and_what_failed(
     assert "ingest: 1 waiting, 0 running" in out
     assert "invalid_source" in out
     assert videomind("status", "--state", "odd")[0] == 2
+
+
+def test_the_status_tells_how_long_what_runs_will_take(
+    videomind: Callable, store: Store, mind, video: Path, found
+):
+    shown = {}
+
+    def look() -> object:
+        (running,) = store.queues.standings(["running"])
+        lease = Lease(running.analysis_id, 1)
+        for left in (100.4, None, -5.0):
+            store.analyses.report(lease, Progress("verifier", 0.625, left))
+            shown[left] = videomind("status")[1], _lines(videomind("status", "--json")[1])[-1]
+        return found("a")
+
+    mind.answers["a"] = look
+    videomind("submit", video, "-q", "a")
+    videomind("worker", "--drain")
+    table, row = shown[100.4]
+    assert re.search(r"62% verifier, 0:01:(39|40) left", table)
+    assert datetime.fromisoformat(row["eta"]) > datetime.now(UTC)
+    assert "left" not in shown[None][0]
+    assert shown[None][1]["eta"] is None
+    assert "62% verifier, 0:00:00 left" in shown[-5.0][0]
 
 
 def test_what_was_cancelled_is_not_answered_and_can_be_tried_again(

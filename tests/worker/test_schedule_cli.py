@@ -45,6 +45,7 @@ def test_one_of_the_same_name_is_changed(videomind: Callable, store: Store):
         (("add", "x"), 2, "--cron"),
         (("add", " ", "--cron", "0 3 * * *"), 3, "a name"),
         (("add", "x", "--cron", "whenever"), 3, "five fields"),
+        (("add", "x", "--cron", "0 22 * * *", "--never", "-q", "..."), 3, "question is empty"),
         (("add", "x", "--cron", "0 0 30 2 *"), 3, "names no time"),
         (("add", "x", "--cron", "0 3 * * *", "--time-zone", "Mars"), 3, "no time zone"),
         (("add", "x", "--cron", "0 3 * * *", "--catch-up", "twice"), 2, "catch-up"),

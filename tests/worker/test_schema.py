@@ -14,7 +14,7 @@ from worker.errors import DatabaseUnusable, StaleSchema
 
 pytestmark = pytest.mark.parametrize("database", DATABASES)
 
-HEAD = "0006"
+HEAD = "0007"
 CLAIM_INDEXES = ("ix_submissions_state_priority_submitted_at", "ix_analyses_state_priority_submitted_at")
 
 
@@ -121,7 +121,7 @@ def test_a_database_somebody_uses_is_not_touched_unasked(empty: str):
 
 def test_tables_of_an_older_program_are_refused_with_the_command_to_run(empty: str):
     _migrate(empty, "0001")
-    with pytest.raises(StaleSchema, match=r"version 0001, .* needs 0006: run `videomind db upgrade`"):
+    with pytest.raises(StaleSchema, match=r"version 0001, .* needs 0007: run `videomind db upgrade`"):
         schema.prepare(empty)
 
 

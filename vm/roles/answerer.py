@@ -12,7 +12,6 @@ from vm.prompts import ChatPrompt
 from vm.result import Answer
 from vm.subtitles import Cue, cues_within
 
-MAX_OPTIONS = len(ascii_uppercase)
 _MAX_CUES = 100
 _MAX_HEARD_CHARACTERS = 20_000  # far more than people say in 100 cues, and still a prompt that fits
 

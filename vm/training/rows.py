@@ -24,8 +24,8 @@ from typing import Any, Literal
 
 from vm.errors import TrainingDataError
 from vm.moments import Span
+from vm.questions import MAX_OPTIONS
 from vm.result import ROUTES, Route
-from vm.roles.answerer import MAX_OPTIONS
 from vm.roles.planner import fold_query
 from vm.text_file import is_unicode
 

@@ -111,7 +111,7 @@ def _request(asked: Mapping[str, Any]) -> Request:
     )
     cues = tuple(_cue(cue) for cue in asked.get("subtitles", ()))
     mode = cast(Mode, asked.get("mode", "auto"))
-    return Request(asked["question"], tuple(asked.get("options", ())), mode, settings, cues)
+    return Request.given(asked["question"], tuple(asked.get("options", ())), mode, settings, cues)
 
 
 def _cue(cue: Mapping[str, Any]) -> Cue:

@@ -15,7 +15,7 @@ from worker import rows
 from worker.archive_tables import StandingAnalysis
 from worker.columns import Beside, Clock, Turn
 from worker.errors import Quarantined
-from worker.jobs import Claim, Lease, Outcome
+from worker.jobs import Claim, Lease, Outcome, Progress
 from worker.masking import HIDDEN
 from worker.store import coverage, finishing, leases, search, switching
 from worker.store.sessions import Sessions, in_batches
@@ -74,7 +74,7 @@ _MORE_URGENT = leases.first(Analysis, _OF_CHECKPOINT, Analysis.priority > bindpa
 _REPORT = (
     update(Analysis)
     .where(leases.held(Analysis))
-    .values(stage=bindparam("at"), progress=bindparam("part"))
+    .values(stage=bindparam("at"), progress=bindparam("part"), eta=Clock(bindparam("left")))
     .returning(Analysis.cancel_requested)
 )
 
@@ -130,11 +130,11 @@ class Analyses:
         with self._sessions.begin() as session:
             return leases.renew(session, Analysis, held, length)
 
-    def report(self, lease: Lease, stage: str, fraction: float) -> bool:
+    def report(self, lease: Lease, reached: Progress) -> bool:
         """Keeps how far an analysis is. True where somebody asked for its end."""
+        told = {"at": reached.stage, "part": reached.fraction, "left": reached.seconds_left}
         with self._sessions.begin() as session:
-            given = {**leases.by(lease), "at": stage, "part": fraction}
-            return bool(session.connection().scalar(_REPORT, given))
+            return bool(session.connection().scalar(_REPORT, {**leases.by(lease), **told}))
 
     def finish(self, claim: Claim, result: Result) -> bool:
         """The result and the end of the analysis, in one transaction.

@@ -44,7 +44,7 @@ _IS_FIRST = Analysis.run_id.is_(None) & ~(
     .correlate(Analysis)
 )
 _ENDED = update(Analysis).values(
-    **leases.ENDED,
+    **leases.ended(Analysis),
     state="succeeded",
     progress=1.0,
     stage="done",

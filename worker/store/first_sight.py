@@ -94,7 +94,9 @@ def _registering() -> Select[Any]:
     about = listed("about", [_KEY, _WORDS])
     words = search.index_from(select(added.c.id, about.c.words).where(about.c.key == added.c.idempotency_key))
     found = select(video.c.id)
-    end = update(Submission).values(**leases.ENDED, state="succeeded", video_id=found.scalar_subquery())
+    end = update(Submission).values(
+        **leases.ended(Submission), state="succeeded", video_id=found.scalar_subquery()
+    )
     ids = select(video.c.id.label("of"), added.c.id, added.c.idempotency_key)
     return ids.outerjoin_from(video, added, true()).add_cte(
         words.cte("indexed"),

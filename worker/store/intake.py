@@ -33,7 +33,7 @@ _NOTHING_YET = {"crashes": 0, "error_code": None, "error_message": None}
 _END = (
     update(SubmissionRow)
     .where(leases.held(SubmissionRow))
-    .values(**leases.ENDED, state="succeeded", video_id=bindparam("new_video_id"))
+    .values(**leases.ended(SubmissionRow), state="succeeded", video_id=bindparam("new_video_id"))
     .returning(SubmissionRow.cancel_requested, Beside(CONCERNS_ANY).label("concerns_any"))
 )
 _LOCK = select(Video).where(Video.sha256 == bindparam("sha256")).with_for_update(key_share=True)

@@ -37,9 +37,6 @@ from worker.tables import Analysis, Submission
 Job = type[Submission] | type[Analysis]
 
 _FRESH: dict[str, Any] = {"finished_at": None, "error_code": None, "error_message": None}
-_FREE: dict[str, Any] = {"lease_holder": None, "lease_expires_at": None}
-ENDED: dict[str, Any] = {"finished_at": Clock(), **_FREE}
-"""The columns of work that has ended, whatever came of it."""
 _ASKED = ("question", "options", "subtitles", "mode", "settings", "fingerprint")
 _COLUMNS = {
     Analysis: ("video_id", "followed", *_ASKED),
@@ -115,7 +112,7 @@ def taking(job: Job) -> ReturningUpdate[Any]:
         "not_before": None,
         **_FRESH,
     }
-    anew = {"progress": 0.0, "stage": None} if job is Analysis else {}
+    anew = {"progress": 0.0, "stage": None, "eta": None} if job is Analysis else {}
     return update(job).values(**begun, **anew).returning(*_columns(job))
 
 
@@ -145,9 +142,19 @@ def renew(session: Session, job: Job, leases: Iterable[Lease], length: timedelta
     return [lease for lease in in_order(leases) if _change(session, job, lease, lease_expires_at=until)]
 
 
+def ended(job: Job) -> dict[str, Any]:
+    """The columns of work that has ended, whatever came of it."""
+    return {"finished_at": Clock(), **_free(job)}
+
+
+def _free(job: Job) -> dict[str, Any]:
+    """The columns of work that nobody is at."""
+    return {"lease_holder": None, "lease_expires_at": None, **({"eta": None} if job is Analysis else {})}
+
+
 def end(session: Session, job: Job, lease: Lease, **values: Any) -> bool:
     """Writes the end of the work. False where the lease is no longer held."""
-    return _change(session, job, lease, **ENDED, **values)
+    return _change(session, job, lease, **ended(job), **values)
 
 
 def end_all(session: Session, job: Job, which: ColumnElement[bool], **values: Any) -> Sequence[int]:
@@ -156,7 +163,7 @@ def end_all(session: Session, job: Job, which: ColumnElement[bool], **values: An
     statement = (
         update(job)
         .where(which)
-        .values(**ENDED, **values)
+        .values(**ended(job), **values)
         .returning(job.id)
         .execution_options(synchronize_session=False)
     )
@@ -196,7 +203,7 @@ def _let_go(job: Job) -> dict[str, Any]:
     return {
         "state": case((unwanted, "cancelled"), else_="queued"),
         "finished_at": case((unwanted, Clock()), else_=None),
-        **_FREE,
+        **_free(job),
     }
 
 

@@ -26,7 +26,7 @@ class Depth:
 
 @dataclass(frozen=True)
 class Standing:
-    """How far one analysis is; `submission_id` where one was given."""
+    """How far one analysis is; `eta` is when it will have ended, as far as that can be told."""
 
     analysis_id: int
     uri: str
@@ -34,6 +34,7 @@ class Standing:
     state: State
     stage: str | None
     progress: float
+    eta: datetime | None
     attempts: int
     error_code: str | None
     error_message: str | None
@@ -142,6 +143,7 @@ def _standing(row: Analysis, uri: str) -> Standing:
         row.state,
         row.stage,
         row.progress,
+        row.eta,
         row.attempts,
         row.error_code,
         row.error_message,

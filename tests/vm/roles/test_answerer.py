@@ -7,7 +7,8 @@ from vm.footage import Footage
 from vm.mind import VideoMind
 from vm.moments import Span
 from vm.prompts import ChatPrompt
-from vm.roles.answerer import MAX_OPTIONS, answer
+from vm.questions import MAX_OPTIONS
+from vm.roles.answerer import answer
 from vm.subtitles import Cue
 
 SEGMENT = Span(4, 20)

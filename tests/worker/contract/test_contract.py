@@ -1,10 +1,13 @@
 import json
+import math
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vm.config import ChainSettings
+from vm.errors import QuestionError
 from vm.moments import Span
 from vm.subtitles import Cue
 from worker.contract import parse_cancel, parse_ingest_directory, parse_submit
@@ -67,9 +70,12 @@ def test_everything_that_can_be_submitted():
         ({"questions": None}, "questions"),
         ({"questions": [{"question": "a"}, {"question": 7}]}, r"questions\[1\].question"),
         ({"questions": [{"question": " "}]}, "question is empty"),
+        ({"questions": [{"question": "..."}]}, "question is empty"),
         ({"questions": [{"question": "a", "options": ["one"]}]}, "options"),
+        ({"questions": [{"question": "a", "options": ["one", " "]}]}, "none of them empty"),
+        ({"questions": [{"question": "a" * 3000, "options": ["b" * 500, "c" * 501]}]}, "longer than 4000"),
         ({"questions": [{"question": "a", "mode": "guess"}]}, "mode"),
-        ({"questions": [{"question": "a", "window": -1}]}, "window"),
+        ({"questions": [{"question": "a", "window": 49}]}, "window"),
         ({"questions": [{"question": "a", "subtitles": [{"start": 2, "end": 1, "text": "x"}]}]}, "span"),
         ({"questions": [{"question": "a\0"}]}, "valid text"),
         ({"priority": 10}, "priority"),
@@ -133,3 +139,16 @@ zones = st.integers(-14 * 60, 14 * 60).map(lambda minutes: timezone(timedelta(mi
 @given(st.datetimes(timezones=zones))
 def test_every_time_with_a_zone_is_understood(instant: datetime):
     assert parse_submit("k", {**LEAST, "recorded_at": instant.isoformat()}).recorded_at == instant
+
+
+def test_the_least_window_is_the_one_that_a_model_would_take():
+    def asked(window: float) -> dict:
+        return {**LEAST, "questions": [{"question": "a", "window": window}]}
+
+    least = ChainSettings.window_overlap * 2
+    assert parse_submit("k", asked(least)).requests[0].settings.window == ChainSettings(window=least).window
+    less = math.nextafter(least, 0)
+    with pytest.raises(InvalidMessage):
+        parse_submit("k", asked(less))
+    with pytest.raises(QuestionError):
+        ChainSettings(window=less)

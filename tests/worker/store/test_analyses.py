@@ -13,6 +13,7 @@ from vm.errors import NoFrames
 from vm.moments import Candidate, Span
 from vm.result import Window
 from worker.errors import DatabaseUnusable, DecoderCrashed
+from worker.jobs import Progress
 from worker.store import Store, finishing, first_sight
 from worker.store.analyses import MOST_TOGETHER
 
@@ -128,10 +129,10 @@ def test_the_longest_statements_are_short_enough_for_the_driver_to_keep(statemen
 def test_progress_is_kept_and_begins_anew_with_each_attempt(store: Store, registered, claim, sql, lapsed):
     registered("Who comes in?")
     first = lapsed()
-    assert not store.analyses.report(first.lease, "grounder", 0.5)
-    assert sql("SELECT stage, progress FROM analyses") == [("grounder", 0.5)]
+    assert not store.analyses.report(first.lease, Progress("grounder", 0.5, 60.0))
+    assert sql("SELECT stage, progress, eta IS NULL FROM analyses") == [("grounder", 0.5, False)]
     claim()
-    assert sql("SELECT stage, progress FROM analyses") == [(None, 0.0)]
+    assert sql("SELECT stage, progress, eta IS NULL FROM analyses") == [(None, 0.0, True)]
 
 
 def test_outcomes_come_in_the_order_asked_for(store: Store, registered):

@@ -5,6 +5,7 @@ import pytest
 from tests.worker.store.conftest import ATTEMPTS, MINUTES
 from vm.errors import NoFrames
 from worker.errors import DecoderCrashed
+from worker.jobs import Progress
 from worker.store import Store
 
 
@@ -18,7 +19,7 @@ def test_what_waits_is_cancelled_at_once_and_what_runs_at_its_next_stage(store: 
     waiting = registered("b", sha256="2")
     store.analyses.cancel([*running, *waiting])
     assert _states(store, [*running, *waiting]) == ["running", "cancelled"]
-    assert store.analyses.report(one.lease, "grounder", 0.1)
+    assert store.analyses.report(one.lease, Progress("grounder", 0.1, 60.0))
     assert store.analyses.end_cancelled(one)
     assert _states(store, running) == ["cancelled"]
     assert store.analyses.outcomes(running)[0].to_dict()["error"] is None
@@ -46,6 +47,30 @@ def test_what_is_cancelled_ends_however_its_worker_lets_it_go(
     assert store.analyses.bury(ATTEMPTS) == []
     assert _states(store, ids) == ["cancelled"]
     assert counted("coverage WHERE verdict = 'not_searched'") == [1]
+
+
+@pytest.mark.parametrize("how", ["answered", "failed", "put off", "given back", "cancelled", "given up"])
+def test_what_nobody_is_at_any_more_has_no_time_at_which_it_would_end(
+    store: Store, registered, claim, result, sql, how: str
+):
+    ids = registered("a")
+    (one,) = claim(length=-MINUTES if how == "given up" else MINUTES)
+    store.analyses.report(one.lease, Progress("grounder", 0.5, 60.0))
+    assert sql("SELECT count(*) FROM analyses WHERE eta IS NOT NULL") == [(1,)]
+    if how == "answered":
+        store.analyses.finish(one, result)
+    elif how == "failed":
+        store.analyses.fail(one, NoFrames("none"), ATTEMPTS)
+    elif how == "put off":
+        store.analyses.fail(one, DecoderCrashed("it died"), ATTEMPTS)
+    elif how == "given back":
+        store.analyses.give_back([one])
+    elif how == "cancelled":
+        store.analyses.cancel(ids)
+        store.analyses.end_cancelled(one)
+    else:
+        assert store.analyses.bury(1) == ids
+    assert sql("SELECT count(*) FROM analyses WHERE state <> 'running' AND eta IS NULL") == [(1,)]
 
 
 def test_cancelling_a_submission_spares_what_others_wait_for(store: Store, registered):
@@ -85,7 +110,7 @@ def test_submissions_cancelled_together_need_not_spare_each_other(store: Store, 
 def test_what_failed_or_was_cancelled_can_be_tried_again_from_the_start(store: Store, registered, claim, sql):
     failed, cancelled = registered("a", "b")
     one, other = claim()
-    store.analyses.report(one.lease, "grounder", 0.5)
+    store.analyses.report(one.lease, Progress("grounder", 0.5, 60.0))
     store.analyses.fail(one, NoFrames("none"), ATTEMPTS)
     store.analyses.cancel([cancelled])
     store.analyses.end_cancelled(other)

@@ -11,7 +11,7 @@ from vm.moments import Span
 from vm.result import VideoFacts
 from vm.subtitles import Cue
 from worker.errors import Cancelled, Quarantined
-from worker.jobs import AskSettings, Claim, Request, Submission
+from worker.jobs import AskSettings, Claim, Progress, Request, Submission
 from worker.store import Checked, Store
 from worker.store.browse import Wanted
 
@@ -131,7 +131,7 @@ def test_a_question_asked_again_while_it_is_being_cancelled_is_answered(store: S
     first = claim()[0]
     store.analyses.cancel(ids)
     registered("Who?")
-    assert not store.analyses.report(first.lease, "grounder", 0.5)
+    assert not store.analyses.report(first.lease, Progress("grounder", 0.5, 60.0))
 
 
 def test_a_cancellation_that_comes_too_late_leaves_the_question_waiting(store: Store, registered, claim):

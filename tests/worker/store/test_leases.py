@@ -12,6 +12,7 @@ from tests.servers import together
 from tests.worker.store.conftest import ATTEMPTS, MINUTES, read
 from vm.errors import NoFrames
 from worker.errors import SourceUnavailable
+from worker.jobs import Progress
 from worker.store import Store
 
 PROCESSES, VIDEOS, QUESTIONS = 4, 16, 6
@@ -21,7 +22,7 @@ WORK = f"""
 import json, sys
 from datetime import timedelta
 from vm.result import Plan, Result, VideoFacts
-from worker.jobs import Request, Submission
+from worker.jobs import Progress, Request, Submission
 from worker.store import Checked, Store
 
 facts = VideoFacts("", 60.0, 25.0, 1500, 640, 480, "h264", 0, 0.0)
@@ -44,7 +45,7 @@ def answer(store):
     assert len({{claim.video_id for claim in claims}}) <= 1
     assert len(store.analyses.renew([claim.lease for claim in claims], minutes)) == len(claims)
     for claim in claims:
-        assert not store.analyses.report(claim.lease, "grounder", 0.5)
+        assert not store.analyses.report(claim.lease, Progress("grounder", 0.5, 60.0))
         question = claim.request.question
         result = Result(question, "auto", (), Plan(()), None, (), (), None, facts, "f", (), {{}})
         assert store.analyses.finish(claim, result)
@@ -116,7 +117,7 @@ def test_who_was_stopped_for_too_long_changes_nothing_any_more(
         "fail": lambda: analyses.fail(stopped, NoFrames("none"), ATTEMPTS),
         "fail for now": lambda: analyses.fail(stopped, SourceUnavailable("no answer"), ATTEMPTS),
         "cancel": lambda: analyses.end_cancelled(stopped),
-        "report": lambda: analyses.report(stopped.lease, "late", 1.0),
+        "report": lambda: analyses.report(stopped.lease, Progress("late", 1.0, 60.0)),
         "give back": lambda: analyses.give_back([stopped]),
         "renew": lambda: analyses.renew([stopped.lease], MINUTES),
     }

@@ -5,7 +5,7 @@ import pytest
 from tests.worker.store.conftest import ATTEMPTS, MINUTES
 from vm.errors import NoFrames
 from worker.errors import InvalidMessage, SourceUnavailable
-from worker.jobs import Request, Submission
+from worker.jobs import Progress, Request, Submission
 from worker.store import Store
 from worker.store.queues import Arrival, Depth
 
@@ -63,10 +63,14 @@ def test_only_what_a_worker_could_take_just_now_is_ready(store: Store, added, re
 def test_standings_tell_how_far_each_analysis_is_the_latest_first(store: Store, registered, claim):
     first, second = registered("a", "b")
     one, _ = claim()
-    store.analyses.report(one.lease, "grounder", 0.25)
+    store.analyses.report(one.lease, Progress("grounder", 0.25, 60.0))
     latest, oldest = store.queues.standings()
     assert (latest.analysis_id, latest.question, latest.progress) == (second, "b", 0.0)
     assert (oldest.analysis_id, oldest.stage, oldest.progress) == (first, "grounder", 0.25)
+    assert timedelta(seconds=50) < oldest.eta - oldest.started_at < timedelta(minutes=10)
+    assert latest.eta is None
+    store.analyses.report(one.lease, Progress("grounder", 0.25, None))
+    assert store.queues.standings()[1].eta is None
     assert oldest.uri == "file:///videos/door.mp4"
     assert (oldest.state, oldest.attempts) == ("running", 1)
     assert oldest.started_at - oldest.submitted_at < timedelta(minutes=10)

@@ -10,7 +10,7 @@ from vm.errors import NoFrames
 from vm.moments import Candidate, Moment, Span
 from vm.result import Answer, Result
 from worker.errors import RunRefused
-from worker.jobs import Claim, Request
+from worker.jobs import Claim, Progress, Request
 from worker.reindexing import Limits, Rule
 from worker.store import Store
 from worker.store.reindex import AT_ONCE
@@ -215,7 +215,7 @@ def test_a_cancelled_run_changes_nothing_more(store: Store, answered, begun, see
     run_id = begun()
     (running,) = _next(store)
     store.reindex.cancel(run_id)
-    assert store.analyses.report(running.lease, "grounder", 0.5)  # somebody wants it to end
+    assert store.analyses.report(running.lease, Progress("grounder", 0.5, 60.0))  # somebody wants it to end
     store.analyses.finish(running, _result(found, running, "new"))
     assert [answer for _, answer, _ in seen()] == ["old", "old"]
     assert store.reindex.run(run_id).items == {"cancelled": 2}

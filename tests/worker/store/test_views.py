@@ -16,14 +16,14 @@ from vm.errors import NoFrames
 from vm.result import Result, VideoFacts
 from worker import rows
 from worker.errors import SourceUnavailable
-from worker.jobs import VERDICTS, Request, Submission
+from worker.jobs import VERDICTS, Progress, Request, Submission
 from worker.store import Checked, Store
 from worker.tables import Analysis, CoverageRow, Generation, Video
 
 FACTS = VideoFacts("", 60.0, 25.0, 1500, 640, 480, "h264", 0, 0.0)
 EIGHT = datetime(2026, 3, 1, 8, 0, 0, 999_999, tzinfo=UTC)
 VIEWS = ("moment_view", "answer_view", "coverage_gap_view", "queue_view")
-PASSING = ("finished_at", "submitted_at", "started_at", "lease_expires_at", "not_before")
+PASSING = ("eta", "finished_at", "submitted_at", "started_at", "lease_expires_at", "not_before")
 PER_SECOND = 8
 
 
@@ -77,7 +77,7 @@ def _live(store: Store, result: Result) -> None:
     register("two", "d", "e", priority=8)
     one, other = store.analyses.claim("worker", "f" * 64, MINUTES, ATTEMPTS)
     store.analyses.finish(one, replace(result, question="d", answer=None))
-    store.analyses.report(other.lease, "grounder", 0.25)
+    store.analyses.report(other.lease, Progress("grounder", 0.25, 60.0))
     store.analyses.cancel(register("three", "g"))
     store.submissions.add(Submission("four", "file:///four.mp4", (Request("h"),)))
 
