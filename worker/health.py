@@ -24,14 +24,14 @@ class Check:
     told: str
 
 
-def look(settings: Settings) -> list[Check]:
-    """Looks at tables and queues, and where there is a broker at it and at the workers."""
+def look(settings: Settings, workers: bool = True) -> list[Check]:
+    """Looks at tables and queues, and where there is a broker at it and, if wanted, at the workers."""
     checks = [_check("tables", lambda: f"version {schema.check(settings.database_url)}")]
     if checks[0].well:
         checks.append(_check("queues", lambda: _queues(settings)))
     if settings.broker_url:
         checks.append(_check("broker", _messages))
-        if checks[-1].well:
+        if workers and checks[-1].well:
             checks.append(_check("workers", _workers))
     return checks
 

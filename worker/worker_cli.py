@@ -86,10 +86,16 @@ def show_settings(as_json: AsJson = False) -> None:
 
 
 @app.command("health")
-def check_health(database: Database = None, as_json: AsJson = False) -> None:
+def check_health(
+    workers: Annotated[
+        bool, typer.Option("--workers/--no-workers", help="Ask for workers too: not where none has to be.")
+    ] = True,
+    database: Database = None,
+    as_json: AsJson = False,
+) -> None:
     """Tell whether database, tables, broker and workers are there; for probes. Exit code 3 if not."""
     with settings(database_url=database) as chosen:
-        found = health.look(chosen)
+        found = health.look(chosen, workers)
     for check in found:
         if as_json:
             print_json(json.dumps(asdict(check), ensure_ascii=False))

@@ -37,7 +37,7 @@ def test_every_service_is_restarted_and_watched(services: dict[str, Any]):
     for name, service in services.items():
         once = name == "migrate"
         assert service["restart"] == ("no" if once else "unless-stopped"), name
-        assert once or name == "beat" or "healthcheck" in service, name
+        assert once or "healthcheck" in service, name
 
 
 def test_every_volume_that_is_named_is_declared_and_media_are_mounted_read_only(compose, services):
@@ -63,6 +63,13 @@ def test_our_processes_have_no_rights_that_they_do_not_need(services: dict[str, 
         assert service["user"] == "1000:1000"
         assert service["read_only"]
         assert service["cap_drop"] == ["ALL"]
+
+
+def test_nobody_is_root(services: dict[str, Any]):
+    users = {name: service.get("user") for name, service in services.items()}
+    assert users.pop("metrics") is None  # its image has a user of its own
+    assert "root" not in users.values()
+    assert all(users.values()), users
 
 
 def test_redis_keeps_its_messages_and_asks_for_a_password(services: dict[str, Any]):
@@ -129,8 +136,10 @@ def test_its_commands_take_a_video_in_and_answer(
         assert commands.start(*asked, environment=environment).ended(PATIENCE).returncode == 0
         assert _until_answered(url) == [("succeeded",)]
         assert list((tmp_path / "features").rglob("*.safetensors"))
-    health = subprocess.run([VIDEOMIND, "health"], env=environment, capture_output=True, timeout=PATIENCE)
-    assert health.returncode == 3  # nobody is there any more
+    for name, code in (("ingest", 3), ("beat", 0)):  # no worker is there any more
+        probe = [VIDEOMIND, *services[name]["healthcheck"]["test"][2:]]
+        health = subprocess.run(probe, env=environment, capture_output=True, timeout=PATIENCE)
+        assert health.returncode == code, health.stdout
 
 
 def _until_answered(url: str) -> list[tuple]:
