@@ -27,6 +27,7 @@ COMMANDS = (
     "queue_cli",
     "watch_cli",
     "browse_cli",
+    "source_cli",
     "standing_cli",
     "hits_cli",
     "reindex_cli",

@@ -110,7 +110,7 @@ class Registrar:
             except VideoError as error:
                 self._store.intakes.record_unreadable(intake, found.sha256, found.size_bytes, error)
                 raise
-            pattern, zone = self._store.intakes.source_of(submission)
+            pattern, zone = self._store.sources.naming(submission)
             known = recorded_at(submission.recorded_at, found.name, pattern, zone, told)
             return Checked(found.sha256, found.size_bytes, facts, *(known or (None, None)))
 

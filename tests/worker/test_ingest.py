@@ -73,7 +73,7 @@ def test_what_is_no_video_ends_its_submission_with_the_reason_and_no_other(
 def test_when_it_was_recorded_is_kept_with_what_told_it(
     registrar: Registrar, store: Store, tmp_path: Path, encode
 ):
-    store.intakes.describe_source("depot", "gate", "gate_%Y%m%d_%H%M", "Europe/Berlin")
+    store.sources.describe("depot", "gate", "gate_%Y%m%d_%H%M", "Europe/Berlin")
     named = encode(tmp_path / "gate_20260301_0800.mp4")
     told = encode(tmp_path / "gate_20260301_0900.mp4", seed=1)
     unknown = encode(tmp_path / "other.mp4", seed=2)

@@ -15,6 +15,7 @@ from worker.store.queues import Queues
 from worker.store.reindex import Reindex
 from worker.store.schedules import Schedules
 from worker.store.sessions import Sessions
+from worker.store.sources import Sources
 from worker.store.standing import Standings
 from worker.store.submissions import Submissions
 
@@ -32,6 +33,7 @@ class Store:
         sessions = Sessions(url)
         self.engine = sessions.engine
         self.submissions = Submissions(sessions)
+        self.sources = Sources(sessions)
         self.intakes = Intakes(sessions)
         self.analyses = Analyses(sessions)
         self.callbacks = Callbacks(sessions)

@@ -18,10 +18,10 @@ from worker.columns import Beside
 from worker.errors import Cancelled, Quarantined
 from worker.jobs import Intake, Origin, Submission
 from worker.masking import masked
-from worker.store import asking, coverage, first_sight, leases, search
-from worker.store.sessions import Sessions, adding, attached, dialect_of, found_or_added, together
+from worker.store import asking, coverage, first_sight, leases, search, sources
+from worker.store.sessions import Sessions, adding, attached, dialect_of, together
 from worker.store.standing import CONCERNS_ANY, about, ask_standing
-from worker.tables import Analysis, Collection, RequestRow, SourceRow, Video
+from worker.tables import Analysis, RequestRow, Video
 from worker.tables import Submission as SubmissionRow
 
 UNNAMED = ""
@@ -108,28 +108,6 @@ class Intakes:
             if video.state != "quarantined":
                 video.state, video.error_code, video.error_message = "unreadable", code, message
 
-    def source_of(self, submission: Submission) -> tuple[str | None, str | None]:
-        """The file name pattern and time zone of a submission's source, if it has any and they are needed."""
-        told = submission.recorded_at
-        if submission.source is None or (told and told.tzinfo):
-            return None, None
-        query = (
-            select(SourceRow.recorded_at_pattern, SourceRow.time_zone)
-            .join(Collection)
-            .where(Collection.name == submission.collection, SourceRow.name == submission.source)
-        )
-        with self._sessions.begin() as session:
-            found = session.execute(query).one_or_none()
-            return (found[0], found[1]) if found else (None, None)
-
-    def describe_source(
-        self, collection: str, source: str, pattern: str | None, time_zone: str | None
-    ) -> None:
-        """Adds a source, or says anew how its files' names tell when they were recorded."""
-        with self._sessions.begin() as session:
-            row = _source(session, collection, source)
-            row.recorded_at_pattern, row.time_zone = pattern, time_zone
-
 
 def _columns(checked: Checked) -> dict[str, Any]:
     """Of a video that can be read."""
@@ -193,7 +171,9 @@ def _known(session: Session, submission: Submission, columns: Mapping[str, Any])
         video.uri, video.size_bytes = submission.uri, columns["size_bytes"]
     is_elsewhere = named is None or video.source_id != named
     if submission.collection and is_elsewhere and not _is_there(video, submission):
-        video.source_id = named or _source(session, submission.collection, place["of_source"]).id
+        video.source_id = (
+            named or sources.known_or_added(session, submission.collection, place["of_source"]).id
+        )
     return video, added is not None
 
 
@@ -211,18 +191,6 @@ def _is_there(video: Video, submission: Submission) -> bool:
     """A source that is known is not forgotten where only its collection is named."""
     source = None if submission.source else video.source
     return source is not None and source.collection.name == submission.collection
-
-
-def _source(session: Session, collection: str, source: str) -> SourceRow:
-    parent = found_or_added(
-        session, select(Collection).filter_by(name=collection), Collection(name=collection)
-    )
-    session.flush()
-    return found_or_added(
-        session,
-        select(SourceRow).filter_by(collection_id=parent.id, name=source),
-        SourceRow(collection_id=parent.id, name=source),
-    )
 
 
 def _answer_with(session: Session, submission_id: int, analysis_ids: Sequence[int]) -> None:

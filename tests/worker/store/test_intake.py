@@ -191,16 +191,6 @@ def test_a_source_that_is_known_is_not_forgotten_where_only_its_collection_is_na
     assert _places(sql) == [("campus", "hall")]
 
 
-def test_a_source_says_how_its_files_names_tell_when_they_were_recorded(store: Store):
-    submission = Submission("one", "file:///a.mp4", (Request("Who?"),), "depot", "gate")
-    assert store.intakes.source_of(submission) == (None, None)
-    store.intakes.describe_source("depot", "gate", "%Y", "Europe/Vienna")
-    store.intakes.describe_source("depot", "gate", "%Y%m", "Europe/Vienna")
-    store.intakes.describe_source("campus", "gate", None, None)
-    assert store.intakes.source_of(submission) == ("%Y%m", "Europe/Vienna")
-    assert store.intakes.source_of(replace(submission, source=None)) == (None, None)
-
-
 def _instants(sql) -> list[tuple[str, float, object]]:
     return [
         (table, *row)
