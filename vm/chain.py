@@ -87,8 +87,11 @@ def run_chain(
     candidates: Sequence[Candidate] = ()
     windows: Sequence[Window] = ()
     if query is not None:
-        told = lambda number: progress("grounder", work.grounded(number))  # noqa: E731
-        candidates, windows = _ground(cast, footage, query, spans, chain, told)
+
+        def begins(number: int) -> None:
+            progress("grounder", work.grounded(number))
+
+        candidates, windows = _ground(cast, footage, query, spans, chain, begins)
         if _verifies(cast, chain) and len(candidates) > 1:
             progress("verifier", work.grounded(len(spans)))
             candidates = verify(cast, footage, request.question, candidates, chain)

@@ -77,14 +77,21 @@ class Request:
                 raise QuestionError(f"not valid text: {text!a}. Write it in UTF-8")
 
     @classmethod
-    def given(cls, question: str, options: tuple[str, ...] = (), *args: Any, **kwargs: Any) -> Request:
+    def given(
+        cls,
+        question: str,
+        options: tuple[str, ...] = (),
+        mode: Mode = "auto",
+        settings: AskSettings = AskSettings(),
+        subtitles: tuple[Cue, ...] = (),
+    ) -> Request:
         """One that somebody asks for now. What was kept before stays readable.
 
         Raises:
             QuestionError: also where no model would be asked this.
         """
         check_question(question, options)
-        return cls(question, options, *args, **kwargs)
+        return cls(question, options, mode, settings, subtitles)
 
     @property
     def asked_key(self) -> str:
