@@ -124,12 +124,13 @@ def test_the_queue_view_shows_what_waits_and_what_runs(both, result):
     for store in both:
         _live(store, result)
         seen = {
-            (row["queue"], row["video"], row["question"], row["state"]) for row in _seen(store, "queue_view")
+            (row["queue"], row["video"], row["question"], row["state"], row["progress"], row["eta"])
+            for row in _seen(store, "queue_view")
         }
         assert seen == {
-            ("analyse", "file:///one.mp4", "c", "queued"),
-            ("analyse", "file:///two.mp4", "e", "running"),
-            ("ingest", "file:///four.mp4", None, "queued"),
+            ("analyse", "file:///one.mp4", "c", "queued", 0.0, None),
+            ("analyse", "file:///two.mp4", "e", "running", 0.25, "some time"),
+            ("ingest", "file:///four.mp4", None, "queued", 0.0, None),
         }
 
 
