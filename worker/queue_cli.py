@@ -12,8 +12,6 @@ from pathlib import Path
 from typing import Annotated, Any, cast
 
 import typer
-from rich.console import Console
-from rich.live import Live
 
 from vm.cli import app, parse_window
 from vm.subtitles import read_subtitles
@@ -134,11 +132,7 @@ def status(
                 if not watch or board.idle:
                     return
                 time.sleep(1)
-        with Live(look().shown(), console=Console(), auto_refresh=False) as live:
-            while watch and not look().idle:
-                time.sleep(1)
-                live.update(look().shown(), refresh=True)
-            live.update(look().shown(), refresh=True)
+        show.keep_showing(lambda: look().shown(), lambda: watch and not look().idle)
 
 
 @app.command()

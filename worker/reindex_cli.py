@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
@@ -11,11 +10,10 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.live import Live
 
 from vm.cli import app, check_contact_sheet
 from vm.terminal import print_json, progress, remark
-from worker import broker, engine, reindex_show
+from worker import broker, engine, reindex_show, show
 from worker.celery_app import ANALYSE
 from worker.options import AsJson, CollectionName, Database, SourceName, opened_store
 from worker.reindexing import BACKGROUND, MOST_BACKGROUND, REASONS, Limits, Reason, Rule
@@ -162,11 +160,10 @@ def status(
             for found in look():
                 print_json(json.dumps(reindex_show.run_values(found), default=datetime.isoformat))
             return
-        with Live(reindex_show.run_table(look()), console=Console(), auto_refresh=False) as live:
-            while watch and any(found.state == "running" for found in look()):
-                time.sleep(1)
-                live.update(reindex_show.run_table(look()), refresh=True)
-            live.update(reindex_show.run_table(look()), refresh=True)
+        show.keep_showing(
+            lambda: reindex_show.run_table(look()),
+            lambda: watch and any(found.state == "running" for found in look()),
+        )
 
 
 @reindex.command()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from io import StringIO
@@ -12,7 +13,8 @@ from itertools import zip_longest
 from typing import Any, Literal
 
 import typer
-from rich.console import Console, Group
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
@@ -81,6 +83,16 @@ def _reached(running: Standing) -> str:
 
 def _told(code: str | None, message: str | None) -> str:
     return plain(masked(f"{code}: {message}")) if code else ""
+
+
+def keep_showing(look: Callable[[], RenderableType], goes_on: Callable[[], bool]) -> None:
+    """Shows what there is, on a terminal anew each second as long as it goes on; what there is then stays."""
+    console = Console()
+    with Live(console=console, auto_refresh=False, transient=True) as live:
+        while goes_on():
+            live.update(look(), refresh=True)
+            time.sleep(1)
+    console.print(look())
 
 
 def setting_lines(setting: Told) -> tuple[str, str]:

@@ -161,6 +161,8 @@ def test_watching_ends_when_nothing_waits_or_runs(videomind: Callable, store: St
     videomind("cancel", 1)
     code, out, _ = videomind("status", 1, "--watch", "--json")
     assert (code, [line["state"] for line in _lines(out)]) == (0, ["cancelled"])
+    nothing = "ingest: 0 waiting, 0 running; analyse: 0 waiting, 0 running\n"
+    assert videomind("status", "--watch")[:2] == videomind("status")[:2] == (0, nothing)
 
 
 def test_all_that_failed_can_be_tried_again(videomind: Callable, store: Store, mind, tmp_path: Path, encode):

@@ -205,11 +205,11 @@ def test_watching_goes_on_until_nothing_runs_or_somebody_interrupts(
     def interrupt(_: float) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("worker.reindex_cli.time.sleep", interrupt)
+    monkeypatch.setattr("worker.show.time.sleep", interrupt)
     code, _, err = videomind("reindex", "status", "--watch")
     assert code == 130
     assert "Traceback" not in err
-    monkeypatch.setattr("worker.reindex_cli.time.sleep", lambda _: work())
+    monkeypatch.setattr("worker.show.time.sleep", lambda _: work())
     code, out, _ = videomind("reindex", "status", "--watch")
     assert code == 0
     assert "finished" in out
