@@ -39,6 +39,7 @@ try:
             target_metadata=archive_tables.Base.metadata,
             transactional_ddl=True,
             render_as_batch=is_sqlite,
+            on_version_apply=context.config.attributes.get("applied"),
         )
         context.run_migrations()
         _check_foreign_keys()

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from vm.cli import app
+from vm.terminal import progress
 from worker import client, grants, reader, schema, show
 from worker.options import AsCsv, AsJson, Database, form, settings
 
@@ -19,7 +20,8 @@ app.add_typer(db, name="db")
 def upgrade(database: Database = None) -> None:
     """Bring the tables to this program's version."""
     with settings(database_url=database) as chosen:
-        schema.upgrade(chosen.database_url)
+        with progress() as report:
+            schema.upgrade(chosen.database_url, report)
         typer.echo(f"tables are of version {schema.check(chosen.database_url)}")
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from alembic.script.revision import RevisionError
 from alembic.util import CommandError
 
 import migrations
@@ -17,8 +19,15 @@ from worker.database import is_new, open_engine, shown, sqlite_file, translated_
 from worker.errors import DatabaseUnusable, StaleSchema
 
 
-def upgrade(url: str) -> None:
+def _silent(step: str, fraction: float) -> None:
+    """Nobody watches."""
+
+
+def upgrade(url: str, report: Callable[[str, float], None] = _silent) -> None:
     """Brings the tables to this program's version; harmless where they are, even when done twice at once.
+
+    Args:
+        report: told of each step before it is done, and the fraction of the steps done, 0 to 1.
 
     Raises:
         DatabaseUnusable: the database cannot be opened.
@@ -26,9 +35,32 @@ def upgrade(url: str) -> None:
     """
     with alembic_config(url) as config:
         try:
+            config.attributes["applied"] = _reporting(_steps(config), report)
             command.upgrade(config, "head")
-        except CommandError as error:
+        except (CommandError, RevisionError) as error:
             raise StaleSchema(f"{error}: the tables belong to a newer program, update this one") from error
+
+
+def _steps(config: Config) -> list[str]:
+    """The versions that are still to come, in their order."""
+    connection = config.attributes["connection"]
+    with connection.begin():
+        found = MigrationContext.configure(connection).get_current_revision()
+    to_come = ScriptDirectory.from_config(config).iterate_revisions("head", found or "base")
+    return [f"version {step.revision}" for step in to_come][::-1]
+
+
+def _reporting(steps: Sequence[str], report: Callable[[str, float], None]) -> Callable[..., None]:
+    """Is to be called after each step, and reports the one that comes."""
+    coming = enumerate([*steps, ""][1:], start=1)
+    if steps:
+        report(steps[0], 0.0)
+
+    def applied(**_: object) -> None:
+        for done, step in islice(coming, 1):  # none is left where others have changed the tables meanwhile
+            report(step, done / len(steps))
+
+    return applied
 
 
 def check(url: str) -> str:

@@ -48,6 +48,15 @@ def test_the_migrations_make_exactly_the_tables_of_the_models(url: str):
         assert compare_metadata(context, Base.metadata) == []
 
 
+def test_each_step_of_an_upgrade_is_told_before_it_is_done(empty: str):
+    told: list[tuple[str, float]] = []
+    _migrate(empty, "0005")
+    schema.upgrade(empty, lambda step, fraction: told.append((step, fraction)))
+    assert told == [("version 0006", 0.0), ("version 0007", 0.5), ("", 1.0)]
+    schema.upgrade(empty, lambda step, fraction: told.append((step, fraction)))
+    assert len(told) == 3
+
+
 def test_the_migrations_make_every_check_of_the_models(url: str, database: str):
     inspector = inspect(open_engine(url))
     for table in Base.metadata.sorted_tables:
