@@ -25,7 +25,7 @@ from worker import rows
 from worker.archive_tables import ItemRow, StandingRow
 from worker.jobs import Request
 from worker.reindexing import Reason, Rule, Selection
-from worker.store.standing import standing_of
+from worker.store.standing import standing_of, usable
 from worker.tables import Analysis, Collection, MomentRow, SourceRow, Video
 
 Columns = TypeVarTuple("Columns")
@@ -123,7 +123,7 @@ def _standing_on(session: Session, source_id: int | None) -> list[StandingRow]:
     of_source = SourceRow.id == source_id, SourceRow.collection_id == StandingRow.collection_id
     query = select(StandingRow).join(SourceRow, and_(*of_source)).order_by(StandingRow.id)
     mine = or_(StandingRow.source_id.is_(None), StandingRow.source_id == source_id)
-    return list(session.scalars(query.where(StandingRow.enabled, mine)))
+    return list(usable(session.scalars(query.where(StandingRow.enabled, mine))))
 
 
 def _bounded(query: Select[*Columns], rule: Rule) -> Select[*Columns]:

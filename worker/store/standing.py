@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from typing import cast
@@ -22,6 +23,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Session, joinedload, selectinload
 
+from vm.errors import QuestionError
 from vm.result import Mode
 from worker.archive_tables import HitRow, StandingAnalysis, StandingRow
 from worker.errors import InvalidRule
@@ -31,6 +33,8 @@ from worker.store import asking, leases, sightings
 from worker.store.sessions import Sessions, found_or_added
 from worker.tables import Analysis, Collection, SourceRow, Video
 from worker.tables import Submission as SubmissionRow
+
+log = logging.getLogger(__name__)
 
 _Pair = tuple[StandingRow, Analysis]
 
@@ -71,7 +75,11 @@ class Standings:
             return row.id
 
     def all(self) -> list[Kept]:
-        """In the order in which they were added."""
+        """In the order in which they were added.
+
+        Raises:
+            InvalidRule: one of them is of no use any more; it says which.
+        """
         hits = select(func.count()).where(HitRow.standing_id == StandingRow.id).scalar_subquery()
         query = (
             select(StandingRow, hits)
@@ -186,28 +194,47 @@ def ended(session: Session, analysis_id: int, run_id: int | None) -> None:
 
 
 def standing_of(row: StandingRow) -> Standing:
-    """What a row says; of its webhook what may be shown."""
-    return Standing(
-        row.question,
-        row.collection.name,
-        row.source.name if row.source else None,
-        tuple(row.options),
-        cast(Mode, row.mode),
-        AskSettings(**row.settings),
-        row.threshold,
-        row.active_from,
-        row.active_until,
-        row.hours,
-        row.time_zone,
-        row.shown_webhook_url,
-    )
+    """What a row says; of its webhook what may be shown.
+
+    Raises:
+        InvalidRule: it is of no use any more, as when a time zone was given up; it says which.
+    """
+    try:
+        return Standing(
+            row.question,
+            row.collection.name,
+            row.source.name if row.source else None,
+            tuple(row.options),
+            cast(Mode, row.mode),
+            AskSettings(**row.settings),
+            row.threshold,
+            row.active_from,
+            row.active_until,
+            row.hours,
+            row.time_zone,
+            row.shown_webhook_url,
+        )
+    except (InvalidRule, QuestionError) as error:
+        raise InvalidRule(f"standing question {row.id}: {error}. Remove it, and add it anew") from error
+
+
+def usable(rows: Iterable[StandingRow]) -> Iterator[StandingRow]:
+    """One that is of no use any more asks nothing, sees nothing, and holds up no video."""
+    for row in rows:
+        try:
+            standing_of(row)
+        except InvalidRule as error:
+            log.error("%s", error)
+        else:
+            yield row
 
 
 def _locked(session: Session, query: Select[int], given: Mapping[str, object]) -> Sequence[StandingRow]:
-    """The standing questions that a `_locking` query finds: mostly none, then no rows are made."""
+    """The usable ones that a `_locking` query finds: mostly none, then no rows are made."""
     ids = session.connection().scalars(query, given).all()
     chosen = select(StandingRow).where(StandingRow.id.in_(ids)).order_by(StandingRow.id)
-    return session.scalars(chosen.execution_options(populate_existing=True)).all() if ids else ()
+    found = session.scalars(chosen.execution_options(populate_existing=True)).all() if ids else ()
+    return [*usable(found)]
 
 
 def _locking(which: ColumnElement[bool]) -> Select[int]:

@@ -144,6 +144,25 @@ def test_what_is_switched_off_is_not_asked(store: Store, film):
     assert [(kept.id, kept.enabled) for kept in store.standing.all()] == [(first, True), (second, False)]
 
 
+def test_one_that_is_of_no_use_any_more_holds_up_no_video_and_is_named(
+    store: Store, film, saw, claim, sql, caplog: pytest.LogCaptureFixture
+):
+    bad, good = (store.standing.add(replace(STANDING, question=text)) for text in ("Who falls?", "Who runs?"))
+    film("before")
+    sql(
+        "UPDATE standing_questions SET time_zone = 'Mars/Olympus', hours = '1:00-2:00' WHERE id = :id", id=bad
+    )
+    for one in claim():
+        assert store.analyses.finish(one, saw((1, 2, 0.9)))
+    assert [hit.question for hit in _hits(store)] == ["Who runs?"]
+    assert len(film("after", "Who comes in?")) == 2
+    assert f"standing question {bad}: no time zone 'Mars/Olympus'" in caplog.text
+    with pytest.raises(InvalidRule, match=rf"standing question {bad}: .* Remove it, and add it anew"):
+        store.standing.all()
+    store.standing.remove([bad])
+    assert [kept.id for kept in store.standing.all()] == [good]
+
+
 def test_what_is_handed_in_twice_is_asked_once(store: Store, film, counted):
     store.standing.add(STANDING)
     assert film("a") == film("a", key="again") == film("a", key="once more", force=True)
