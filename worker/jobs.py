@@ -30,6 +30,7 @@ VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 
 NORMAL = 5
 """The priority of live work. Priorities go from 0 to 9, the higher first: there is room on both sides."""
+_LONGEST_NAME = 200  # characters, of a collection or source
 
 
 @dataclass(frozen=True)
@@ -112,6 +113,17 @@ class Request:
         if run:
             identity["run"] = run
         return digest(identity)
+
+
+def check_names(*names: str | None) -> None:
+    """Whether collections and sources can be called so; None is nobody's name.
+
+    Raises:
+        QuestionError: blank, or longer than a database keeps.
+    """
+    for name in names:
+        if name is not None and not 0 < len(name.strip()) <= len(name) <= _LONGEST_NAME:
+            raise QuestionError(f"name collection and source in 1 to {_LONGEST_NAME} characters")
 
 
 def digest(value: Any) -> str:

@@ -14,13 +14,12 @@ from vm.cli import app
 from vm.errors import QuestionError
 from vm.render import plain
 from vm.terminal import print_json
+from worker.jobs import check_names
 from worker.options import AsJson, Database, opened_store
 from worker.recording import recorded_at
 
 source = typer.Typer(help="Where videos come from: cameras, halls.", no_args_is_help=True)
 app.add_typer(source, name="source")
-
-_LONGEST_NAME = 200  # characters, of a collection or source
 
 
 @source.command("set")
@@ -51,9 +50,7 @@ def set_source(
     Directives are %Y %y %m %d %H %I %p %M %S %f %z, and %% for a percent sign.
     Without a pattern, names tell nothing any more.
     """
-    for told in (collection, name):
-        if not 0 < len(told.strip()) <= len(told) <= _LONGEST_NAME:
-            raise QuestionError(f"name collection and source in 1 to {_LONGEST_NAME} characters")
+    check_names(collection, name)
     began = recorded_at(None, example or "", pattern, time_zone, None)  # refuses what cannot be used
     if example is not None and began is None:
         raise QuestionError(

@@ -12,7 +12,7 @@ from vm.moments import Span
 from vm.result import Mode
 from worker.daytime import Hours
 from worker.errors import InvalidRule
-from worker.jobs import AskSettings, Request
+from worker.jobs import AskSettings, Request, check_names
 from worker.masking import masked
 
 DeliveryState = Literal["none", "pending", "delivered", "dead"]
@@ -22,7 +22,6 @@ VERSION = 1
 """Of what webhooks are told."""
 THRESHOLD = 0.5
 """Of a hit's score, where nobody says another: the verifier finds Yes likelier than No."""
-_LONGEST_NAME = 200  # characters, of a collection or source
 _LONGEST_URL = 2048  # characters
 
 
@@ -60,15 +59,13 @@ class Standing:
     def __post_init__(self) -> None:
         try:
             _ = Request.given(self.question, self.options, self.mode, self.settings)
+            check_names(self.collection, self.source)
         except QuestionError as error:
             raise InvalidRule(str(error)) from error
         if self.mode == "answer":
             raise InvalidRule(
                 "the mode answer finds no moments, and so no hits: choose ground-answer or ground"
             )
-        for name in (self.collection, self.source):
-            if name is not None and not 0 < len(name.strip()) <= len(name) <= _LONGEST_NAME:
-                raise InvalidRule(f"name collection and source in 1 to {_LONGEST_NAME} characters")
         if not 0 <= self.threshold <= 1:
             raise InvalidRule(f"a threshold of {self.threshold}: scores go from 0 to 1")
         _check_period(self.active_from, self.active_until)

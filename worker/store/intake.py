@@ -171,9 +171,7 @@ def _known(session: Session, submission: Submission, columns: Mapping[str, Any])
         video.uri, video.size_bytes = submission.uri, columns["size_bytes"]
     is_elsewhere = named is None or video.source_id != named
     if submission.collection and is_elsewhere and not _is_there(video, submission):
-        video.source_id = (
-            named or sources.known_or_added(session, submission.collection, place["of_source"]).id
-        )
+        video.source_id = named or _source(session, submission.collection, place["of_source"])
     return video, added is not None
 
 
@@ -191,6 +189,12 @@ def _is_there(video: Video, submission: Submission) -> bool:
     """A source that is known is not forgotten where only its collection is named."""
     source = None if submission.source else video.source
     return source is not None and source.collection.name == submission.collection
+
+
+def _source(session: Session, collection: str, source: str) -> int:
+    """The id of what may be new."""
+    row = sources.known_source(session, sources.known_collection(session, collection), source)
+    return row.id
 
 
 def _answer_with(session: Session, submission_id: int, analysis_ids: Sequence[int]) -> None:

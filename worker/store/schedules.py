@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterable, Iterator
-
 from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
@@ -16,8 +13,7 @@ from worker.store import leases
 from worker.store.reindex import planned
 from worker.store.sessions import Sessions
 from worker.store.switching import finish_run_if_done
-
-log = logging.getLogger(__name__)
+from worker.store.usable import usable
 
 
 class Schedules:
@@ -75,7 +71,7 @@ class Schedules:
         with self._sessions.begin() as session:
             moment = leases.now(session)
             rows = session.scalars(select(ScheduleRow).where(ScheduleRow.enabled)).all()
-            return any(schedule.due(row.last_slot, moment)[1] for row, schedule in _usable(rows))
+            return any(told.schedule.due(told.last_slot, moment)[1] for _, told in usable(rows, _told))
 
     def start_due(self, fingerprint: str) -> list[int]:
         """Starts a run for each schedule whose slot has come, none for a slot that another beat has taken.
@@ -85,19 +81,9 @@ class Schedules:
         with self._sessions.begin() as session:
             leases.take_turns(session, "schedules")
             rows = session.scalars(select(ScheduleRow).where(ScheduleRow.enabled).order_by(ScheduleRow.id))
-            found = [_start(session, row, schedule, fingerprint) for row, schedule in _usable(rows.all())]
+            kept = usable(rows.all(), _told)
+            found = [_start(session, row, told.schedule, fingerprint) for row, told in kept]
             return [run_id for run_id in found if run_id is not None]
-
-
-def _usable(rows: Iterable[ScheduleRow]) -> Iterator[tuple[ScheduleRow, Schedule]]:
-    """One that is of no use any more holds up no other."""
-    for row in rows:
-        try:
-            schedule = _told(row).schedule
-        except InvalidRule as error:
-            log.error("%s", error)
-        else:
-            yield row, schedule
 
 
 def _start(session: Session, row: ScheduleRow, schedule: Schedule, fingerprint: str) -> int | None:

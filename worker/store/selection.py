@@ -25,7 +25,9 @@ from worker import rows
 from worker.archive_tables import ItemRow, StandingRow
 from worker.jobs import Request
 from worker.reindexing import Reason, Rule, Selection
-from worker.store.standing import standing_of, usable
+from worker.standing import Standing
+from worker.store.standing import standing_of
+from worker.store.usable import usable
 from worker.tables import Analysis, Collection, MomentRow, SourceRow, Video
 
 Columns = TypeVarTuple("Columns")
@@ -104,7 +106,7 @@ def _never_asked(session: Session, run_id: int, rule: Rule) -> Iterator[ItemRow]
     videos = session.execute(_bounded(select(Video.id, Video.source_id).where(unasked), rule)).all()
     own = [Request(question) for question in rule.questions]
     for video_id, source_id in videos:
-        requests = [*own, *(standing_of(row).request for row in _standing_on(session, source_id))]
+        requests = [*own, *(standing.request for standing in _standing_on(session, source_id))]
         for request in {request.asked_key: request for request in requests}.values():
             yield ItemRow(
                 run_id=run_id,
@@ -116,14 +118,15 @@ def _never_asked(session: Session, run_id: int, rule: Rule) -> Iterator[ItemRow]
             )
 
 
-def _standing_on(session: Session, source_id: int | None) -> list[StandingRow]:
+def _standing_on(session: Session, source_id: int | None) -> list[Standing]:
     """The standing questions that are asked of a source's videos."""
     if source_id is None:
         return []
     of_source = SourceRow.id == source_id, SourceRow.collection_id == StandingRow.collection_id
     query = select(StandingRow).join(SourceRow, and_(*of_source)).order_by(StandingRow.id)
     mine = or_(StandingRow.source_id.is_(None), StandingRow.source_id == source_id)
-    return list(usable(session.scalars(query.where(StandingRow.enabled, mine))))
+    found = session.scalars(query.where(StandingRow.enabled, mine))
+    return [standing for _, standing in usable(found, standing_of)]
 
 
 def _bounded(query: Select[*Columns], rule: Rule) -> Select[*Columns]:

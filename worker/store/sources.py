@@ -36,7 +36,7 @@ class Sources:
     def describe(self, collection: str, source: str, pattern: str | None, time_zone: str | None) -> None:
         """Adds a source, or says anew how its files' names tell when they were recorded."""
         with self._sessions.begin() as session:
-            row = known_or_added(session, collection, source)
+            row = known_source(session, known_collection(session, collection), source)
             row.recorded_at_pattern, row.time_zone = pattern, time_zone
 
     def naming(self, submission: Submission) -> tuple[str | None, str | None]:
@@ -67,14 +67,12 @@ class Sources:
             return [Source(*row) for row in session.execute(query)]
 
 
-def known_or_added(session: Session, collection: str, source: str) -> SourceRow:
-    """The row of a source, and of its collection, as it is or new."""
-    parent = found_or_added(
-        session, select(Collection).filter_by(name=collection), Collection(name=collection)
-    )
-    session.flush()
-    return found_or_added(
-        session,
-        select(SourceRow).filter_by(collection_id=parent.id, name=source),
-        SourceRow(collection_id=parent.id, name=source),
-    )
+def known_collection(session: Session, name: str) -> Collection:
+    """Its row, as it is or new."""
+    return found_or_added(session, select(Collection).filter_by(name=name), Collection(name=name))
+
+
+def known_source(session: Session, collection: Collection, name: str) -> SourceRow:
+    """Its row, as it is or new."""
+    named = {"collection_id": collection.id, "name": name}
+    return found_or_added(session, select(SourceRow).filter_by(**named), SourceRow(**named))

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from typing import cast
@@ -29,12 +28,11 @@ from worker.archive_tables import HitRow, StandingAnalysis, StandingRow
 from worker.errors import InvalidRule
 from worker.jobs import AskSettings, Submission
 from worker.standing import Footage, Kept, Standing
-from worker.store import asking, leases, sightings
-from worker.store.sessions import Sessions, found_or_added
+from worker.store import asking, leases, sightings, sources
+from worker.store.sessions import Sessions
+from worker.store.usable import usable
 from worker.tables import Analysis, Collection, SourceRow, Video
 from worker.tables import Submission as SubmissionRow
-
-log = logging.getLogger(__name__)
 
 _Pair = tuple[StandingRow, Analysis]
 
@@ -48,15 +46,12 @@ class Standings:
     def add(self, standing: Standing, enabled: bool = True) -> int:
         """Keeps it, for the videos that come from now on. Gives its id."""
         with self._sessions.begin() as session:
-            collection = found_or_added(
-                session,
-                select(Collection).filter_by(name=standing.collection),
-                Collection(name=standing.collection),
-            )
-            session.flush()
+            collection = sources.known_collection(session, standing.collection)
+            name = standing.source
+            source = None if name is None else sources.known_source(session, collection, name)
             row = StandingRow(
-                collection_id=collection.id,
-                source_id=_source(session, collection.id, standing.source),
+                collection=collection,
+                source=source,
                 question=standing.question,
                 options=list(standing.options),
                 mode=standing.mode,
@@ -218,23 +213,12 @@ def standing_of(row: StandingRow) -> Standing:
         raise InvalidRule(f"standing question {row.id}: {error}. Remove it, and add it anew") from error
 
 
-def usable(rows: Iterable[StandingRow]) -> Iterator[StandingRow]:
-    """One that is of no use any more asks nothing, sees nothing, and holds up no video."""
-    for row in rows:
-        try:
-            standing_of(row)
-        except InvalidRule as error:
-            log.error("%s", error)
-        else:
-            yield row
-
-
 def _locked(session: Session, query: Select[int], given: Mapping[str, object]) -> Sequence[StandingRow]:
     """The usable ones that a `_locking` query finds: mostly none, then no rows are made."""
     ids = session.connection().scalars(query, given).all()
     chosen = select(StandingRow).where(StandingRow.id.in_(ids)).order_by(StandingRow.id)
     found = session.scalars(chosen.execution_options(populate_existing=True)).all() if ids else ()
-    return [*usable(found)]
+    return [row for row, _ in usable(found, standing_of)]
 
 
 def _locking(which: ColumnElement[bool]) -> Select[int]:
@@ -289,15 +273,6 @@ def _link(session: Session, pairs: Iterable[_Pair]) -> list[_Pair]:
 
 def _asked(pairs: Iterable[_Pair]) -> list[sightings.Asked]:
     return [(row, standing_of(row), analysis) for row, analysis in pairs]
-
-
-def _source(session: Session, collection_id: int, name: str | None) -> int | None:
-    if name is None:
-        return None
-    query = select(SourceRow).filter_by(collection_id=collection_id, name=name)
-    row = found_or_added(session, query, SourceRow(collection_id=collection_id, name=name))
-    session.flush()
-    return row.id
 
 
 def _named(collection: str | BindParameter[str] | None) -> ColumnElement[bool]:
