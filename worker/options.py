@@ -12,7 +12,7 @@ import typer
 from vm.result import Mode
 from vm.terminal import remark
 from worker import schema
-from worker.jobs import AskSettings
+from worker.jobs import AskSettings, check_names
 from worker.settings import Settings, current, using
 from worker.show import Form
 from worker.store import Store
@@ -48,9 +48,10 @@ CallbackUrl = Annotated[str | None, typer.Option(metavar="URL", help="Is told wh
 
 
 def check_place(collection: str | None, source: str | None) -> None:
-    """Raises: typer.BadParameter for a source that belongs nowhere."""
+    """Raises: typer.BadParameter for a source that belongs nowhere, QuestionError for what is no name."""
     if source and not collection:
         raise typer.BadParameter("a source belongs to a --collection", param_hint="--source")
+    check_names(collection or None, source or None)
 
 
 def remark_on_silence(store: Store, collection: str | None, source: str | None) -> None:

@@ -75,6 +75,8 @@ def test_without_a_question_what_stands_is_asked(videomind: Callable, store: Sto
         (("-q", "a", "--option", "x"), "between 2 and 26 options"),
         (("-q", "a" * 4001), "longer than 4000"),
         (("-q", "a", "--window", "30"), "at least 50 s"),
+        (("-q", "a", "--collection", "d" * 201), "1 to 200 characters"),
+        (("-q", "a", "--collection", "d", "--source", " "), "1 to 200 characters"),
     ],
 )
 def test_what_no_model_would_be_asked_is_not_submitted(
